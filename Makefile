@@ -1,0 +1,52 @@
+# `make book` builds the book, `make test` proves it. Both start from nothing but Python >= 3.11,
+# make and git. `make PYTHON=python3.12 JOBS=8 test` picks the interpreter and the parallelism.
+PYTHON ?= python3
+JOBS ?= 2
+
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: setup book test lab lint lock clean
+
+setup: $(READY)
+
+# The stamp is renewed only when the lock or the package's description has changed. uv comes from
+# the lock, too, as pip alone takes five times as long.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iclkit needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# The build is strict, and starts afresh each time: a warning that an earlier run has already
+# given, or a page that is gone from the book, must not be hidden by what that run left behind.
+# That costs seconds, as the notebooks' results are kept.
+book: setup
+	$(BIN)/python book/_ext/execution.py $(JOBS)
+	rm -rf _build/html _build/.doctrees
+	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+test: setup
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore tests/test_site.py tests
+	$(MAKE) book
+	$(BIN)/python -m pytest tests/test_site.py
+
+lab: setup
+	$(BIN)/jupyter lab book
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+# requirements.txt is exported from the newest versions that pyproject.toml allows, for every
+# platform and Python at once, with hashes and without a word of where they came from.
+lock: setup
+	$(BIN)/uv lock --upgrade
+	$(BIN)/uv export --quiet --frozen --no-emit-project --all-groups --no-annotate --no-header \
+		--output-file requirements.txt
+
+clean:
+	rm -rf .venv _build .pytest_cache .ruff_cache .hypothesis
+	find iclkit tests book -name __pycache__ -type d -prune -exec rm -rf {} +
