@@ -1,0 +1,88 @@
+"""Argument checks.
+
+Each returns the argument in the form that the caller computes with, or raises an error that names
+the argument, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+
+def _real(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
+    return array.astype(np.float64)
+
+
+def _require(name: str, array: np.ndarray, allowed: np.ndarray, statement: str) -> None:
+    if not np.all(allowed):
+        offender = array[~allowed].flat[0]
+        raise ValueError(f"{name} must be {statement}, got {offender}")
+
+
+def positive(name: str, value: Any) -> np.ndarray:
+    """Return numbers in (0, inf]; infinity is a limit that the theory knows."""
+    array = _real(name, value)
+    _require(name, array, array > 0, "positive (inf is allowed)")
+    return array
+
+
+def nonnegative(name: str, value: Any) -> np.ndarray:
+    """Return numbers in [0, inf)."""
+    array = _real(name, value)
+    _require(name, array, np.isfinite(array) & (array >= 0), "finite and at least 0")
+    return array
+
+
+def scalar(check: Callable[[str, Any], np.ndarray], name: str, value: Any) -> float:
+    """Return the one number that passes `check`."""
+    array = check(name, value)
+    if array.ndim:
+        raise ValueError(f"{name} must be a single number, got an array of shape {array.shape}")
+    return float(array)
+
+
+def count(name: str, value: Any) -> int:
+    """Return an integer of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return number
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Return one of a few words."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def array(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
+    """Return a finite float64 array of the given shape, in its own array library; None fits all."""
+    try:
+        xp = array_namespace(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}") from None
+    if getattr(value.dtype, "kind", None) == "O" or not xp.isdtype(
+        value.dtype, ("real floating", "integral")
+    ):
+        raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}")
+    fits = value.ndim == len(shape) and all(
+        want is None or have == want for have, want in zip(value.shape, shape, strict=True)
+    )
+    if not fits or 0 in value.shape:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
+    if not xp.all(xp.isfinite(value)):
+        raise ValueError(f"{name} must be finite, got at least one inf or NaN")
+    return xp.astype(value, xp.float64, copy=False)

@@ -1,0 +1,171 @@
+"""Which array library, which device, which random streams.
+
+The rest of the package takes its array library from the arrays it is given; this module decides
+where the first arrays are made, and is the only one that knows cupy by name.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from array_api_compat import array_namespace, is_cupy_array, is_numpy_array
+
+from iclkit import _validate
+
+_NO_CUPY = "cupy is not installed"
+
+
+@cache
+def _gpu_problem() -> str | None:
+    """Say why no GPU can be used, or None when one can. Probed once a process."""
+    try:
+        import cupy
+    except ImportError:
+        return _NO_CUPY
+    try:
+        # cupy imports happily on a machine without a GPU; only work on the device tells.
+        ones = cupy.ones((2, 2))
+        product = float((ones @ ones).sum())
+    except Exception as error:  # whatever the driver raises, the answer is the same
+        reason = (str(error) or "no reason given").splitlines()[0]
+        return f"cupy cannot use a GPU ({type(error).__name__}: {reason})"
+    return None if product == 8.0 else "a 2 x 2 product on the GPU came out wrong"
+
+
+def namespace(device: str | None = None) -> ModuleType:
+    """Choose the array library that new arrays are made with.
+
+    Parameters
+    ----------
+    device : {"cpu", "gpu"}, optional
+        Where to compute. By default the environment variable ``ICLKIT_DEVICE`` decides; without
+        it, a GPU is taken when cupy is installed and a small product on the device succeeds.
+
+    Returns
+    -------
+    module
+        `cupy` or `numpy`.
+
+    Raises
+    ------
+    ValueError
+        If `device` (or ``ICLKIT_DEVICE``) is neither "cpu" nor "gpu".
+    RuntimeError
+        If a GPU is asked for and none can be used; the message says why.
+
+    Warns
+    -----
+    RuntimeWarning
+        If cupy is installed but has no usable GPU, and the choice is left to this function.
+    """
+    source = "device"
+    if device is None:
+        source, device = "ICLKIT_DEVICE", os.environ.get("ICLKIT_DEVICE")
+    if device is not None:
+        _validate.choice(source, device, ("cpu", "gpu"))
+    if device == "cpu":
+        return np
+    problem = _gpu_problem()
+    if problem is None:
+        import cupy
+
+        return cupy
+    if device == "gpu":
+        raise RuntimeError(f"{source} asks for a GPU, but {problem}")
+    if problem != _NO_CUPY:
+        warnings.warn(f"{problem}; computing with numpy", RuntimeWarning, stacklevel=2)
+    return np
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Copy an array to the host.
+
+    Parameters
+    ----------
+    array : array
+        An array of any library.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same numbers in host memory; a numpy array is returned as it is.
+    """
+    return array.get() if is_cupy_array(array) else np.asarray(array)
+
+
+def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
+    """Solve L z = b, or Lᵀ z = b, where the array lives.
+
+    Parameters
+    ----------
+    factor : array of shape (n, n)
+        Lower triangular L.
+    rhs : array of shape (n,)
+        The right-hand side b.
+    transpose : bool
+        Solve with Lᵀ instead of L.
+
+    Returns
+    -------
+    array of shape (n,)
+        The solution z.
+    """
+    if is_numpy_array(factor):
+        solve = scipy.linalg.solve_triangular
+    elif is_cupy_array(factor):
+        from cupyx.scipy.linalg import solve_triangular as solve
+    else:
+        # The array API has no triangular solve: correct for any library, at the price of an LU.
+        return array_namespace(factor).linalg.solve(factor.T if transpose else factor, rhs)
+    return solve(factor, rhs, lower=True, trans=int(transpose))
+
+
+class Streams(NamedTuple):
+    """Independent random generators, so that one ingredient can change and the others stay.
+
+    Attributes
+    ----------
+    tasks, contexts, noise : numpy.random.Generator or cupy.random.Generator
+        For the task vectors and their assignment; for the tokens; for the label noise.
+    """
+
+    tasks: Any
+    contexts: Any
+    noise: Any
+
+
+def streams(seed: int | np.random.SeedSequence, xp: ModuleType = np) -> Streams:
+    """Make the three random streams of one run from one seed.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        The seed; the same seed gives the same streams.
+    xp : module
+        `numpy` or `cupy`, see `namespace`.
+
+    Returns
+    -------
+    Streams
+        Generators on the device of `xp`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is not a nonnegative integer or a SeedSequence.
+    """
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    # Children by key, not by `spawn`, which counts: the same seed must give the same streams.
+    children = (
+        np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, stream))
+        for stream in range(len(Streams._fields))
+    )
+    if xp is np:
+        return Streams(*(np.random.default_rng(child) for child in children))
+    return Streams(*(xp.random.Generator(xp.random.Philox4x3210(child)) for child in children))

@@ -1,0 +1,238 @@
+"""The conditional-moment lemma, and the exact error of any Γ at finite d and ℓ."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from iclkit import _validate
+from iclkit.tasks import PRIORS
+
+
+class Moments(NamedTuple):
+    """All that the error of a predictor depends on.
+
+    Attributes
+    ----------
+    A : array of shape (d, d + 1)
+        E[w hᵀ] over tasks and contexts.
+    B : array of shape (d + 1, d + 1)
+        E[h hᵀ].
+    label_variance : float
+        E[y²] = E|w|²/d + ρ.
+    """
+
+    A: Any
+    B: Any
+    label_variance: float
+
+
+def _noise(rho: float) -> float:
+    return _validate.scalar(_validate.nonnegative, "rho", rho)
+
+
+def _assemble(first: Any, cross: Any, last: Any) -> Any:
+    """Put the symmetric matrix [[first, cross], [crossᵀ, last]] together."""
+    xp = array_namespace(first)
+    top = xp.concat([first, cross[:, None]], axis=1)
+    bottom = xp.concat([cross, xp.reshape(last, (1,))])[None, :]
+    return xp.concat([top, bottom], axis=0)
+
+
+def conditional_moments(w: Any, ell: int, rho: float) -> tuple[Any, Any]:
+    """Mean and second moment of the context statistic h for a given task.
+
+    Parameters
+    ----------
+    w : array of shape (d,)
+        The task; any length.
+    ell : int
+        Context length ℓ, at least 1.
+    rho : float
+        Variance of the label noise, at least 0.
+
+    Returns
+    -------
+    mean : array of shape (d + 1,)
+        E[h | w].
+    second : array of shape (d + 1, d + 1)
+        E[hhᵀ | w].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: lem-conditional-moments in the book; exact at every d and ℓ.
+    """
+    w = _validate.array("w", w, (None,))
+    moments = task_moments(w[None, :], ell, rho)
+    mean = array_namespace(w).concat([w, w[:1] * 0 + moments.label_variance])
+    return mean, moments.B
+
+
+def task_moments(tasks: Any, ell: int, rho: float) -> Moments:
+    """Moments over contexts whose task is one of the given ones, each equally likely (IDG).
+
+    Parameters
+    ----------
+    tasks : array of shape (k, d)
+        The tasks.
+    ell : int
+        Context length ℓ, at least 1.
+    rho : float
+        Variance of the label noise, at least 0.
+
+    Returns
+    -------
+    Moments
+        Exact at finite d and ℓ, in the array library of `tasks`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-moments-ab in the book. For tests with another context length or noise, give theirs.
+    """
+    tasks = _validate.array("tasks", tasks, (None, None))
+    ell, rho = _validate.count("ell", ell), _noise(rho)
+    xp = array_namespace(tasks)
+    k, d = tasks.shape
+    variance = xp.sum(tasks**2, axis=1) / d + rho
+    average = float(xp.mean(variance))
+    covariance = tasks.T @ tasks / k
+    weighted = variance @ tasks / k
+    first = (1 + 1 / ell) * covariance + (d / ell) * average * xp.eye(d, dtype=tasks.dtype)
+    last = (1 + 2 / ell) * xp.mean(variance**2)
+    return Moments(
+        A=xp.concat([covariance, weighted[:, None]], axis=1),
+        B=_assemble(first, (1 + 2 / ell) * weighted, last),
+        label_variance=average,
+    )
+
+
+def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -> Moments:
+    """Moments over contexts with a fresh task each (ICL).
+
+    Parameters
+    ----------
+    d : int
+        Dimension, at least 1.
+    ell : int
+        Context length ℓ, at least 1.
+    rho : float
+        Variance of the label noise, at least 0.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, see `iclkit.tasks.draw_tasks`.
+
+    Returns
+    -------
+    Moments
+        Exact at finite d and ℓ, as numpy arrays.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-moments-ab in the book. Both laws have E[wwᵀ] = I; a Gaussian task has a
+    fluctuating |w|², which adds 2/d to E[(|w|²/d)²] and shows in the last entry of B only.
+    """
+    d, ell, rho = _validate.count("d", d), _validate.count("ell", ell), _noise(rho)
+    _validate.choice("prior", prior, PRIORS)
+    spread = 2 / d if prior == "gaussian" else 0.0
+    first = (1 + 1 / ell + (d / ell) * (1 + rho)) * np.eye(d)
+    last = (1 + 2 / ell) * np.asarray((1 + rho) ** 2 + spread)
+    return Moments(
+        A=np.eye(d, d + 1),
+        B=_assemble(first, np.zeros(d), last),
+        label_variance=1 + rho,
+    )
+
+
+def _check(moments: Moments, like: Any = None) -> Moments:
+    """Check the shapes of moments, and move them to the array library of `like`."""
+    A, B = moments.A, moments.B
+    if like is not None:
+        xp = array_namespace(like)
+        A, B = (xp.asarray(array) for array in (A, B))
+    A = _validate.array("moments.A", A, (None, None))
+    d = A.shape[0]
+    A = _validate.array("moments.A", A, (d, d + 1))
+    return Moments(A, _validate.array("moments.B", B, (d + 1, d + 1)), moments.label_variance)
+
+
+def prediction_error(gamma: Any, moments: Moments) -> float:
+    """Exact mean squared error E(y − xᵀΓh)² of a given Γ.
+
+    Parameters
+    ----------
+    gamma : array of shape (d, d + 1)
+        The predictor Γ.
+    moments : Moments
+        Of the test contexts: `task_moments` of the pretraining tasks for the IDG error,
+        `population_moments` for the ICL error.
+
+    Returns
+    -------
+    float
+        The error, label noise included.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes do not match or the arrays do not hold finite real numbers.
+
+    Notes
+    -----
+    Source: eq-error-quadratic in the book.
+    """
+    gamma = _validate.array("gamma", gamma, (None, None))
+    moments = _check(moments, like=gamma)
+    d = moments.A.shape[0]
+    gamma = _validate.array("gamma", gamma, (d, d + 1))
+    xp = array_namespace(gamma)
+    inner = xp.sum(gamma * (gamma @ moments.B - 2 * moments.A))
+    return moments.label_variance + float(inner) / d
+
+
+def optimal_gamma(moments: Moments, ridge: float = 0.0) -> Any:
+    """Γ = A (B + ridge·I)⁻¹, the best predictor when contexts are unlimited.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of the pretraining contexts.
+    ridge : float
+        Added to the diagonal of B, at least 0. With ridge = ξ, the effective ridge, this is the
+        mean of the fitted Γ* in the limit.
+
+    Returns
+    -------
+    array of shape (d, d + 1)
+        The minimiser of the error over `moments` when `ridge` is 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-population-optimum in the book.
+    """
+    moments = _check(moments)
+    ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
+    xp = array_namespace(moments.A, moments.B)
+    d = moments.A.shape[0]
+    shifted = moments.B + ridge * xp.eye(d + 1, dtype=moments.B.dtype)
+    return xp.linalg.solve(shifted, moments.A.T).T

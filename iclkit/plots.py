@@ -1,0 +1,233 @@
+"""One figure style: theory as lines, simulation as points with error bars, limits dotted.
+
+Figures are transparent and drawn in mid-tones, so that one file reads on light and on dark pages;
+every colour has a contrast of about 3 or more with both. Blue against orange, and a ramp that
+grows in lightness, stay apart for colour-blind readers and in grey print.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+
+from iclkit import _validate
+
+# Inches: the width of the text column, one panel or two side by side.
+SIZE = (6.4, 3.9)
+WIDE = (8.4, 3.7)
+
+# The same thing has the same colour in the whole book.
+COLOURS = {"icl": "#3a7fd0", "idg": "#d1600f", "bayes": "#808080", "neutral": "#797979"}
+
+_STYLE = {
+    "axes.edgecolor": COLOURS["neutral"],
+    "axes.facecolor": "none",
+    "axes.formatter.use_mathtext": True,
+    "axes.labelcolor": COLOURS["neutral"],
+    "axes.labelsize": 12,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": False,
+    "errorbar.capsize": 0,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
+    "font.family": "serif",
+    "font.serif": ["STIXGeneral"],  # ships with matplotlib: the same on every machine
+    "font.size": 12,
+    "grid.alpha": 0.25,
+    "grid.color": COLOURS["neutral"],
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.labelcolor": COLOURS["neutral"],
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "mathtext.fontset": "cm",
+    "patch.edgecolor": COLOURS["neutral"],
+    "savefig.facecolor": "none",
+    "svg.hashsalt": "iclkit",  # the same figure is the same file
+    "text.color": COLOURS["neutral"],
+    "xtick.color": COLOURS["neutral"],
+    "ytick.color": COLOURS["neutral"],
+}
+
+
+def use_style() -> None:
+    """Set matplotlib's style, and vector figures in notebooks, for this session.
+
+    Returns
+    -------
+    None
+        Changes `matplotlib.rcParams`; call it once, at the top of a notebook.
+    """
+    mpl.rcParams.update(_STYLE)
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # no notebook, nothing to set
+        return
+    set_matplotlib_formats("svg")
+
+
+def ordered_colours(n: int) -> list[tuple[float, ...]]:
+    """Colours for n values of a swept parameter, in order.
+
+    Parameters
+    ----------
+    n : int
+        How many, at least 1.
+
+    Returns
+    -------
+    list of tuple of float
+        From dark violet to coral.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `n` is not an integer of at least 1.
+    """
+    n = _validate.count("n", n)
+    # This part of the ramp has contrast with white and with black pages.
+    return [tuple(colour) for colour in mpl.colormaps["plasma"](np.linspace(0.28, 0.68, n))]
+
+
+def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, **line: Any) -> None:
+    """Draw a theory curve as a line, named at its right end; divergences leave the frame.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    x, y : array of shape (n,)
+        The curve; points where `y` is not finite are left out.
+    colour : color
+        Any matplotlib colour.
+    label : str, optional
+        Name, written beside the last finite point.
+    **line
+        Passed on to `Axes.plot`.
+
+    Returns
+    -------
+    None
+        Draws on `ax`.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    y = np.where(np.isfinite(y), y, np.nan)
+    ax.plot(x, y, color=colour, **line)
+    shown = np.flatnonzero(np.isfinite(y))
+    if label is not None and shown.size:
+        end = shown[np.argmax(x[shown])]
+        ax.annotate(
+            label, (x[end], y[end]), xytext=(6, 0), textcoords="offset points",
+            color=colour, va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def simulation(
+    ax: Axes,
+    x: Any,
+    mean: Any,
+    error: Any,
+    *,
+    colour: Any,
+    label: str | None = None,
+    published: bool = False,
+) -> None:
+    """Draw simulated means as points with error bars.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    x, mean, error : array of shape (n,)
+        Where, the means, and their standard errors.
+    colour : color
+        Any matplotlib colour.
+    label : str, optional
+        Name in the legend.
+    published : bool
+        Hollow points, for numbers that others published.
+
+    Returns
+    -------
+    None
+        Draws on `ax`.
+    """
+    face = "none" if published else colour
+    ax.errorbar(
+        x, mean, yerr=error, fmt="o", color=colour, mfc=face, label=label, elinewidth=1.2, zorder=3
+    )
+
+
+def limit(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None) -> None:
+    """Draw a limiting curve, dotted.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    x, y : array of shape (n,)
+        The curve.
+    colour : color
+        Any matplotlib colour.
+    label : str, optional
+        Name, written beside the last finite point.
+
+    Returns
+    -------
+    None
+        Draws on `ax`.
+    """
+    theory(ax, x, y, colour=colour, label=label, linestyle=":")
+
+
+def threshold(ax: Axes, x: float, name: str) -> None:
+    r"""Mark a threshold by a thin vertical with its name at the top.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    x : float
+        Where the threshold is.
+    name : str
+        Its name, such as ``r"$\tau = 1$"``.
+
+    Returns
+    -------
+    None
+        Draws on `ax`.
+    """
+    ax.axvline(x, color=COLOURS["neutral"], linewidth=0.8, linestyle="--", zorder=0)
+    ax.annotate(
+        name, (x, 1), xycoords=ax.get_xaxis_transform(), xytext=(4, 0),
+        textcoords="offset points", va="top", color=COLOURS["neutral"],
+    )  # fmt: skip
+
+
+def histogram(ax: Axes, samples: Any, bins: Any, *, colour: Any, label: str | None = None) -> None:
+    """Draw a normalised histogram, as a filled outline.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    samples : array
+        Any shape.
+    bins : int or array
+        As in `numpy.histogram`.
+    colour : color
+        Any matplotlib colour.
+    label : str, optional
+        Name in the legend.
+
+    Returns
+    -------
+    None
+        Draws on `ax`.
+    """
+    density, edges = np.histogram(np.ravel(samples), bins=bins, density=True)
+    ax.stairs(density, edges, fill=True, color=colour, alpha=0.35, label=label)

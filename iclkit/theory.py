@@ -1,0 +1,292 @@
+r"""The limit theory: Stieltjes transform, effective ridge and the two errors, in closed form.
+
+Limit: d → ∞ with ℓ/d = α, k/d = κ, n/d² = τ fixed. Throughout q = (1 + ρ)/α, and "tr" is the
+normalised trace (1/d)Tr. Every quantity is a sum, product or quotient of nonnegative numbers, so
+nothing cancels. What makes that possible is the choice of the unknown: not the effective ridge ξ,
+but the degrees of freedom s = tr B(B + ξ)⁻¹ that the fit spends, for which
+
+    M_κ(q + ξ) = s·u,   ξ = (1 − s)/(s·u),   u = M_{κ/s}(q),   λ = ξ·(1 − s/τ).
+
+Without ridge s = min(τ, 1); with one, λ is monotone in s and one root is to be found.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import elementwise
+from scipy.special import expit
+
+from iclkit import _validate
+
+
+def stieltjes(x: Any, kappa: Any) -> Any:
+    """M_κ(x) = tr (R + x)⁻¹ for the covariance R of k = κd random tasks.
+
+    Parameters
+    ----------
+    x : float or array
+        Distance to the spectrum on the negative axis, at least 0.
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+
+    Returns
+    -------
+    float or array
+        The value; inf at x = 0 for κ ≤ 1, where R has no inverse.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The positive root m of xm + m/(1 + m/κ) = 1. Source: eq-stieltjes in the book.
+    """
+    x, kappa = _validate.nonnegative("x", x), _validate.positive("kappa", kappa)
+    with np.errstate(divide="ignore"):
+        return _stieltjes(x, 1 / kappa, _one_minus_ratio(1.0, kappa))[()]
+
+
+def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) -> Any:
+    """Ridge ξ that makes a fit with unlimited data equal, on average, to one with n contexts.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    lam : float or array
+        Ridge λ, at least 0.
+
+    Returns
+    -------
+    float or array
+        ξ ≥ λ, broadcast over the arguments.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. Source: eq-effective-ridge in the book.
+    """
+    return _equivalent(*_parameters(tau, alpha, kappa, rho, lam)).xi[()]
+
+
+def icl_error(
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any = 0.0,
+    *,
+    alpha_test: Any = None,
+    rho_test: Any = None,
+) -> Any:
+    """Error on new tasks: the in-context-learning error e_ICL.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first.
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    lam : float or array
+        Ridge λ, at least 0.
+    alpha_test, rho_test : float or array, optional
+        Context length and noise of the test contexts; by default those of pretraining.
+
+    Returns
+    -------
+    float or array
+        The error, label noise included, broadcast over the arguments; inf where it diverges.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-icl-error and eq-other-context in the book.
+    """
+    return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[0][()]
+
+
+def idg_error(
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any = 0.0,
+    *,
+    alpha_test: Any = None,
+    rho_test: Any = None,
+) -> Any:
+    """Error on new contexts of the pretraining tasks: the in-distribution error e_IDG.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first.
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    lam : float or array
+        Ridge λ, at least 0.
+    alpha_test, rho_test : float or array, optional
+        Context length and noise of the test contexts; by default those of pretraining.
+
+    Returns
+    -------
+    float or array
+        The error, label noise included, broadcast over the arguments; inf where it diverges.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-idg-error and eq-other-context in the book.
+    """
+    return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[1][()]
+
+
+class _Equivalent(NamedTuple):
+    """The deterministic equivalent: what the limit depends on besides q."""
+
+    m: np.ndarray  # M_κ(q + ξ)
+    xi: np.ndarray  # effective ridge ξ
+    slack: np.ndarray  # 1 − s/τ, the share of contexts that the fit does not use up
+
+
+def _parameters(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> list[np.ndarray]:
+    return np.broadcast_arrays(
+        _validate.positive("tau", tau),
+        _validate.positive("alpha", alpha),
+        _validate.positive("kappa", kappa),
+        _validate.nonnegative("rho", rho),
+        _validate.nonnegative("lam", lam),
+    )
+
+
+def _one_minus_ratio(a: Any, b: Any) -> np.ndarray:
+    """1 − a/b for finite a, exact to rounding also near a = b, and 1 at b = ∞."""
+    finite = np.where(np.isinf(b), 1.0, b)
+    return np.where(np.isinf(b), 1.0, (finite - a) / finite)
+
+
+def _stieltjes(x: Any, ratio: Any, gap: Any) -> np.ndarray:
+    """Solve x m + m/(1 + ratio·m) = 1 for m ≥ 0, with gap = 1 − ratio known more exactly."""
+    b = x + gap
+    root = np.hypot(b, 2 * np.sqrt(x * ratio))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(b < 0, (root - b) / (2 * x * ratio), 2 / (b + root))
+
+
+def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equivalent:
+    q = (1 + rho) / alpha
+    most = np.minimum(tau, 1.0)  # the degrees of freedom s that the data allow
+    # With endless contexts the features have rank κ, and a ridge never spends more than that.
+    most = np.where((q == 0) & (lam > 0), np.minimum(most, kappa), most)
+    s, rest = most, np.zeros_like(most)
+    ridged = lam > 0
+    if np.any(ridged):
+        arguments = [array[ridged] for array in (most, q, tau, kappa, lam)]
+        bracket = elementwise.bracket_root(_log_ridge_excess, -1.0, 1.0, args=arguments).bracket
+        root = elementwise.find_root(_log_ridge_excess, bracket, args=arguments).x
+        s, rest = s.copy(), rest.copy()
+        s[ridged], rest[ridged] = _split(root, most[ridged])
+    with np.errstate(divide="ignore"):
+        u, unspent, slack = _state(s, rest, most, q, tau, kappa)
+        return _Equivalent(s * u, unspent / (s * u), slack)
+
+
+def _split(z: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return s and the rest of `most`, each to full relative precision, from z = log(rest/s)."""
+    return most * expit(-z), most * expit(z)
+
+
+def _state(s, rest, most, q, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return u = M_{κ/s}(q), 1 − s and 1 − s/τ, from s and rest = most − s."""
+    near = _one_minus_ratio(most, kappa) + rest / kappa
+    gap = np.where(rest < s, near, _one_minus_ratio(s, kappa))
+    u, unspent = _stieltjes(q, s / kappa, gap), (1 - most) + rest
+    return u, unspent, _one_minus_ratio(most, tau) + rest / tau
+
+
+def _log_ridge_excess(z, most, q, tau, kappa, lam) -> np.ndarray:
+    """Log of the ridge that leads to s(z), over the wanted one: increasing in z."""
+    s, rest = _split(z, most)
+    u, unspent, slack = _state(s, rest, most, q, tau, kappa)
+    with np.errstate(divide="ignore"):
+        return np.log(unspent) + np.log(slack) - np.log(s) - np.log(u) - np.log(lam)
+
+
+def _errors(
+    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, alpha_test: Any, rho_test: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
+    rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
+    tau, alpha, kappa, rho, lam, alpha_test, rho_test = np.broadcast_arrays(
+        tau, alpha, kappa, rho, lam, alpha_test, rho_test
+    )
+    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
+    m, xi, slack = _equivalent(tau, alpha, kappa, rho, lam)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = q + xi
+        c = 1 / (1 + m / kappa)
+        D = x + c**2
+        # Traces, with G = (R + x)⁻¹ and B = q + R; see eq-traces in the book.
+        rg2 = c**2 * m / D  # tr RG²
+        f2 = c * m * ((x / D) * (m / kappa) * c + c**2 / D)  # tr R²G²
+        bg2 = m * (q + c**2) / D  # tr BG²
+        x2_g2 = (x * m) * (x / D)  # x² tr G²
+        x2_rg2 = c**2 * x2_g2  # x² tr RG²
+
+        idg = (rho + q * f2 + x2_rg2) / (slack + xi * bg2 / tau)
+        variance = idg / tau
+        icl = rho_test + x2_g2 + q_test * f2 + (1 + q_test) * bg2 * variance
+        idg = rho_test + x2_rg2 + q_test * f2 + (q_test * bg2 + q * rg2 + f2) * variance
+
+    endless = (q == 0) & (lam == 0) & (kappa <= np.minimum(tau, 1.0))
+    if np.any(endless):
+        limits = _endless_contexts(tau, kappa, rho, q_test, rho_test)
+        icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
+    peak = (tau == 1) & (lam == 0)
+    return np.where(peak, np.inf, icl), np.where(peak, np.inf, idg)
+
+
+def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np.ndarray]:
+    """Limits λ → 0, then α → ∞, of both errors for κ ≤ min(τ, 1), where M_κ(q) diverges."""
+    most = np.minimum(tau, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(np.isinf(tau), 0.0, (most - kappa) / np.abs(tau - 1))
+        variance = np.where(tau < 1, (1 - kappa) / (1 - tau) / (tau - kappa), 1 / (tau - 1)) * rho
+        # tr(BG²) grows like 1/q: what it multiplies is infinite, unless ρ = 0 or q_test/q is finite.
+        growth = np.where(rho > 0, np.inf, kappa * share)
+        icl = rho_test + (1 - kappa) + q_test * kappa + (1 + q_test) * growth
+        joint = (1 + rho_test) / (1 + rho) * rho * share
+        noisy = np.where(rho > 0, joint + kappa * variance, 0.0)
+        idg = rho_test + np.where(q_test > 0, q_test * (kappa + growth), noisy)
+    return icl, idg
