@@ -49,14 +49,14 @@ def scalar(check: Callable[[str, Any], np.ndarray], name: str, value: Any) -> fl
     return float(array)
 
 
-def count(name: str, value: Any) -> int:
-    """Return an integer of at least 1."""
+def count(name: str, value: Any, least: int = 1) -> int:
+    """Return an integer of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return number
 
 

@@ -140,13 +140,38 @@ class Streams(NamedTuple):
     noise: Any
 
 
+def child_seed(seed: int | np.random.SeedSequence, key: int) -> np.random.SeedSequence:
+    """Derive an independent seed by its number.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        The parent; an integer of at least 0.
+    key : int
+        Which child, at least 0.
+
+    Returns
+    -------
+    numpy.random.SeedSequence
+        The same for the same parent and key, unlike `SeedSequence.spawn`, which counts its calls.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `seed` is neither a SeedSequence nor an integer of at least 0.
+    """
+    if not isinstance(seed, np.random.SeedSequence):
+        seed = np.random.SeedSequence(_validate.count("seed", seed, least=0))
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, key))
+
+
 def streams(seed: int | np.random.SeedSequence, xp: ModuleType = np) -> Streams:
     """Make the three random streams of one run from one seed.
 
     Parameters
     ----------
     seed : int or numpy.random.SeedSequence
-        The seed; the same seed gives the same streams.
+        The seed, see `child_seed`; the same seed gives the same streams.
     xp : module
         `numpy` or `cupy`, see `namespace`.
 
@@ -157,15 +182,10 @@ def streams(seed: int | np.random.SeedSequence, xp: ModuleType = np) -> Streams:
 
     Raises
     ------
-    TypeError, ValueError
-        If `seed` is not a nonnegative integer or a SeedSequence.
+    ValueError, TypeError
+        If `seed` is neither a SeedSequence nor an integer of at least 0.
     """
-    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    # Children by key, not by `spawn`, which counts: the same seed must give the same streams.
-    children = (
-        np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, stream))
-        for stream in range(len(Streams._fields))
-    )
+    children = [child_seed(seed, key) for key in range(len(Streams._fields))]
     if xp is np:
         return Streams(*(np.random.default_rng(child) for child in children))
     return Streams(*(xp.random.Generator(xp.random.Philox4x3210(child)) for child in children))

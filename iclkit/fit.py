@@ -108,13 +108,14 @@ def _adjoint(x: Any, h: Any, r: Any) -> Any:
 
 def _solve_dual(x: Any, h: Any, y: Any, ridge: float) -> tuple[Any, int]:
     kernel = (x @ x.T) * (h @ h.T)
-    return _adjoint(x, h, _solve_semidefinite(kernel, y, ridge)), 0
+    rank = x.shape[1] * h.shape[1]
+    return _adjoint(x, h, _solve_semidefinite(kernel, y, ridge, rank)), 0
 
 
 def _solve_primal(x: Any, h: Any, y: Any, ridge: float) -> tuple[Any, int]:
     xp = array_namespace(x, h, y)
     rhs = xp.reshape(_adjoint(x, h, y), (-1,))
-    solution = _solve_semidefinite(_feature_gram(x, h), rhs, ridge)
+    solution = _solve_semidefinite(_feature_gram(x, h), rhs, ridge, x.shape[0])
     return xp.reshape(solution, (x.shape[1], h.shape[1])), 0
 
 
@@ -124,21 +125,23 @@ SOLVERS: dict[str, Callable[[Any, Any, Any, float], tuple[Any, int]]] = {
 }
 
 
-def _solve_semidefinite(matrix: Any, rhs: Any, ridge: float) -> Any:
-    """Solve (K + ridge·I) z = b for a positive semidefinite K; if singular, z has least norm."""
+def _solve_semidefinite(matrix: Any, rhs: Any, ridge: float, rank: int) -> Any:
+    """Solve (K + ridge·I) z = b for K ⪰ 0 of at most that rank; if singular, z has least norm."""
     xp = array_namespace(matrix)
     size = matrix.shape[0]
     precision = size * float(xp.finfo(matrix.dtype).eps)
-    shifted = matrix + ridge * xp.eye(size, dtype=matrix.dtype, device=device(matrix))
-    try:
-        factor = xp.linalg.cholesky(shifted)
-        pivots = xp.linalg.diagonal(factor) ** 2
-        # Written so that the NaNs that some libraries return instead of raising fail as well.
-        regular = bool(xp.min(pivots) > precision * xp.max(pivots))
-    except np.linalg.LinAlgError:
-        regular = False
-    if regular:
-        return solve_triangular(factor, solve_triangular(factor, rhs), transpose=True)
+    if ridge > 0 or rank >= size:
+        identity = xp.eye(size, dtype=matrix.dtype, device=device(matrix))
+        try:
+            factor = xp.linalg.cholesky(matrix + ridge * identity)
+            pivots = xp.linalg.diagonal(factor) ** 2
+            # Pivots near rounding mean a hidden lack of rank, such as repeated contexts. Written
+            # so that the NaNs that some libraries return instead of raising fail as well.
+            regular = bool(xp.min(pivots) > 100 * precision * xp.max(pivots))
+        except np.linalg.LinAlgError:
+            regular = False
+        if regular:
+            return solve_triangular(factor, solve_triangular(factor, rhs), transpose=True)
     values, vectors = xp.linalg.eigh(matrix)
     kept = values > precision * xp.max(xp.abs(values))
     inverse = xp.where(kept, 1 / xp.where(kept, values + ridge, 1.0), 0.0)
@@ -149,22 +152,34 @@ def _feature_gram(x: Any, h: Any) -> Any:
     """Σ (x ⊗ h)(x ⊗ h)ᵀ from the distinct products xᵢxⱼ and hₐh_b: a quarter of the work."""
     xp = array_namespace(x, h)
     n, d = x.shape
-    (x_rows, x_columns, x_place), (h_rows, h_columns, h_place) = _pairs(d), _pairs(d + 1)
-    packed = xp.zeros((x_rows.size, h_rows.size), dtype=x.dtype, device=device(x))
+    x_pairs, h_pairs = _pairs(d), _pairs(d + 1)
+    packed = xp.zeros((x_pairs.rows.size, h_pairs.rows.size), dtype=x.dtype, device=device(x))
     for start in range(0, n, _BLOCK):
-        x_block, h_block = x[start : start + _BLOCK, :], h[start : start + _BLOCK, :]
-        x_products = x_block[:, xp.asarray(x_rows)] * x_block[:, xp.asarray(x_columns)]
-        h_products = h_block[:, xp.asarray(h_rows)] * h_block[:, xp.asarray(h_columns)]
-        packed += x_products.T @ h_products
+        stop = min(start + _BLOCK, n)
+        packed += _products(x[start:stop, :], x_pairs).T @ _products(h[start:stop, :], h_pairs)
     # Entry ((i, a), (j, b)) of the Gram matrix is entry (ij, ab) of the packed one.
-    place = x_place[:, None, :, None] * h_rows.size + h_place[None, :, None, :]
-    flat = xp.take(xp.reshape(packed, (-1,)), xp.asarray(place.reshape(-1)))
+    place = x_pairs.place[:, None, :, None] * h_pairs.rows.size + h_pairs.place[None, :, None, :]
+    flat = xp.take(xp.reshape(packed, (-1,)), xp.asarray(place.reshape(-1), device=device(x)))
     return xp.reshape(flat, (d * (d + 1), d * (d + 1)))
 
 
-def _pairs(d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and columns of the pairs i ≤ j, and the place of every (i, j) among them."""
+class _Pairs(NamedTuple):
+    """The pairs i ≤ j: their rows, their columns, and the place of every (i, j) among them."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    place: np.ndarray
+
+
+def _pairs(d: int) -> _Pairs:
     rows, columns = np.triu_indices(d)
     place = np.zeros((d, d), dtype=int)
     place[rows, columns] = place[columns, rows] = np.arange(rows.size)
-    return rows, columns, place
+    return _Pairs(rows, columns, place)
+
+
+def _products(block: Any, pairs: _Pairs) -> Any:
+    """All products of two entries of each row."""
+    xp = array_namespace(block)
+    left, right = (xp.asarray(index, device=device(block)) for index in pairs[:2])
+    return xp.take(block, left, axis=1) * xp.take(block, right, axis=1)

@@ -47,7 +47,7 @@ def simulate(
     runs : int
         Independent repetitions, at least 1. More runs leave the first ones as they were.
     seed : int
-        The same seed gives the same result on a CPU.
+        At least 0; the same seed gives the same result on a CPU.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.tasks.assign_tasks`.
 
@@ -75,8 +75,7 @@ def simulate(
     fresh = kappa == np.inf
     k = n if fresh else _size("kappa", kappa, d, "k = kappa * d")
 
-    root = np.random.SeedSequence(seed)
-    seeds = [np.random.SeedSequence(root.entropy, spawn_key=(run,)) for run in range(runs)]
+    seeds = [backend.child_seed(seed, run) for run in range(runs)]
     # Progress goes to stdout, and only where somebody watches: a terminal or a notebook.
     watched = sys.stdout.isatty() or "ipykernel" in sys.modules
     progress = tqdm(

@@ -283,8 +283,8 @@ def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(np.isinf(tau), 0.0, (most - kappa) / np.abs(tau - 1))
         variance = np.where(tau < 1, (1 - kappa) / (1 - tau) / (tau - kappa), 1 / (tau - 1)) * rho
-        # tr(BG²) grows like 1/q: what it multiplies is infinite, unless ρ = 0 or q_test/q is finite.
-        growth = np.where(rho > 0, np.inf, kappa * share)
+        # tr BG² grows like 1/q: infinite, unless ρ = 0, τ = ∞ or q_test shrinks with q.
+        growth = np.where((rho > 0) & np.isfinite(tau), np.inf, kappa * share)
         icl = rho_test + (1 - kappa) + q_test * kappa + (1 + q_test) * growth
         joint = (1 + rho_test) / (1 + rho) * rho * share
         noisy = np.where(rho > 0, joint + kappa * variance, 0.0)
