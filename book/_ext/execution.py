@@ -84,7 +84,14 @@ def main(jobs: str) -> int:
         if (BOOK / "data").is_dir():
             (Path(folder) / "book" / "data").symlink_to(BOOK / "data")
 
-        command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=600"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbmake",
+            "--overwrite",
+            "--nbmake-timeout=600",
+        ]
         command += ["-n", jobs, "--dist=worksteal", "--durations=0", "--durations-min=1"]
         command += ["-c", ROOT / "pyproject.toml", "--rootdir", folder, "-p", "no:cacheprovider"]
         # One thread each, as several run at once; no progress bars in the pages.

@@ -16,11 +16,12 @@ MATHJAX = "mathjax.js"
 
 # Tags and style rules that make a browser load from another site. A link that a reader may
 # follow is none, and neither is one that only describes the page.
+SITE = r"""["']?(?:https?:)?//"""
 LOADS = re.compile(
-    r"""<(?:script|img|iframe|source|video|audio|embed|object)\b[^>]*\s(?:src|data)=["']?(?:https?:)?//
-      | <link\b(?![^>]*\brel=["']?(?:canonical|author|license|next|prev))[^>]*\shref=["']?(?:https?:)?//
-      | url\(\s*["']?(?:https?:)?//
-      | @import\s*["'](?:https?:)?//
+    rf"""<(?:script|img|iframe|source|video|audio|embed|object)\b[^>]*\s(?:src|data)={SITE}
+      | <link\b(?![^>]*\brel=["']?(?:canonical|author|license|next|prev))[^>]*\shref={SITE}
+      | url\(\s*{SITE}
+      | @import\s*{SITE}
       | unpkg\.com | jsdelivr | cdnjs""",
     re.IGNORECASE | re.VERBOSE,
 )

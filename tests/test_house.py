@@ -1,0 +1,151 @@
+"""The house is in order: lock, environments, notebooks, table of contents, docstrings, names."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import iclkit
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = (ROOT / "requirements.txt").read_text()
+NOTEBOOKS = sorted(p for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+MODULES = [
+    importlib.import_module(m.name) for m in pkgutil.walk_packages(iclkit.__path__, "iclkit.")
+]
+
+notebooks = pytest.mark.parametrize(
+    "path", NOTEBOOKS, ids=lambda path: path.relative_to(BOOK).as_posix()
+)
+
+
+# Dependencies ---------------------------------------------------------------------------------
+
+
+def test_lock_has_an_allowed_version_of_every_dependency():
+    locked = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^ ;]+)", LOCK, re.MULTILINE):
+        locked.setdefault(canonicalize_name(name), []).append(version)
+    wanted = PROJECT["project"]["dependencies"] + sum(PROJECT["dependency-groups"].values(), [])
+    for requirement in map(Requirement, wanted):
+        versions = locked.get(canonicalize_name(requirement.name))
+        assert versions, f"{requirement.name} is not in requirements.txt: run make lock"
+        assert all(requirement.specifier.contains(version) for version in versions), requirement
+
+
+def test_lock_has_hashes_and_no_addresses():
+    assert "://" not in LOCK
+    assert not re.search(r"^-", LOCK, re.MULTILINE), "an option, such as an index, is in the lock"
+    entries = re.split(r"\n(?=\S)", LOCK.strip())
+    assert [e.splitlines()[0] for e in entries if "--hash=sha256:" not in e] == []
+
+
+def test_conda_environments_agree_with_the_project():
+    cpu, gpu = (
+        yaml.safe_load((ROOT / name).read_text())
+        for name in ("environment.yml", "environment-gpu.yml")
+    )
+    python = f"python {PROJECT['project']['requires-python']}"
+    assert cpu["dependencies"] == [python, "pip", {"pip": ["-r requirements.txt"]}]
+    (cupy,) = map(Requirement, PROJECT["project"]["optional-dependencies"]["gpu"])
+    added = [entry for entry in gpu["dependencies"] if entry not in cpu["dependencies"]]
+    assert added == [f"cupy {cupy.specifier}"]
+    assert [entry for entry in cpu["dependencies"] if entry not in gpu["dependencies"]] == []
+
+
+def test_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["project"]["version"] == iclkit.__version__
+    assert f"## {iclkit.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+
+
+# The book -------------------------------------------------------------------------------------
+
+
+def test_table_of_contents_lists_every_page_once():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    pages = [*NOTEBOOKS, *BOOK.rglob("*.md")]
+    assert sorted(listed) == sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in pages)
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+@notebooks
+def test_notebook_stores_no_results(path):
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(path))
+
+
+@notebooks
+def test_notebook_cells_are_short(path):
+    assert [c.source for c in code_cells(path) if len(c.source.splitlines()) > 25] == []
+
+
+@notebooks
+def test_notebook_asserts_something(path):
+    assert any(re.search(r"^\s*assert\b", c.source, re.MULTILINE) for c in code_cells(path))
+
+
+@notebooks
+def test_notebook_describes_its_figures(path):
+    for cell in code_cells(path):
+        about = cell.metadata.get("mystnb", {})
+        if "plots.SIZE" in cell.source or "plots.WIDE" in cell.source or "figure" in about:
+            assert about.get("image", {}).get("alt", "").strip(), f"no alt text:\n{cell.source}"
+            assert about.get("figure", {}).get("caption", "").strip(), f"no caption:\n{cell.source}"
+            assert about["figure"].get("name", "").startswith("fig-"), f"no name:\n{cell.source}"
+
+
+def test_names_of_the_package_in_the_text_exist():
+    pages = {path.name: path.read_text() for path in [*BOOK.rglob("*.md"), ROOT / "README.md"]}
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        pages[path.name] = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    for page, text in pages.items():
+        for name in re.findall(r"`(iclkit(?:\.\w+)+)", text):
+            try:
+                pkgutil.resolve_name(name)
+            except (AttributeError, ImportError):
+                pytest.fail(f"{page} names {name}, which does not exist")
+
+
+# The package and its front door ---------------------------------------------------------------
+
+
+PUBLIC = {
+    f"{module.__name__}.{name}": function
+    for module in MODULES
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and "._" not in f"{module.__name__}.{name}"
+}
+
+
+@pytest.mark.parametrize("function", PUBLIC.values(), ids=PUBLIC)
+def test_public_function_is_documented(function):
+    doc = inspect.getdoc(function) or ""
+    parameters = inspect.signature(function).parameters
+    assert "Returns\n-------" in doc or "Yields\n------" in doc
+    assert not parameters or "Parameters\n----------" in doc
+    assert [name for name in parameters if not re.search(rf"\b{name}\b", doc)] == []
+
+
+def test_readme_names_the_two_commands_and_its_example_runs():
+    readme, makefile = ((ROOT / name).read_text() for name in ("README.md", "Makefile"))
+    for target in ("book", "test"):
+        assert f"make {target}" in readme
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for example in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        exec(example, {})

@@ -1,0 +1,146 @@
+"""The built book as a reader sees it: every page, opened from the folder in a real browser.
+
+`make test` builds the book first. Without a built book or a browser there is nothing to look at,
+and the checks are skipped; where CI is set to "true", that is an error.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+SITE = Path(__file__).parents[1] / "_build" / "html"
+PAGES = sorted(
+    path.relative_to(SITE).as_posix()
+    for path in SITE.rglob("*.html")
+    if path.relative_to(SITE).parts[0] != "_static"  # where the theme leaves its templates
+)
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+DRIVER = shutil.which("chromedriver")
+
+PHONE = 360  # CSS pixels
+
+if not (PAGES and BROWSER and DRIVER):
+    missing = "Chromium and its driver" if PAGES else "built book"
+    reason = f"no {missing} here, so the pages are not looked at"
+    if os.environ.get("CI") == "true":
+        raise RuntimeError(reason)
+    pytest.skip(reason, allow_module_level=True)
+
+# What a page looks like from within, once its formulas are set and its theme is the one given.
+REPORT = """
+const [theme, done] = arguments;
+const all = (selector) => [...document.querySelectorAll(selector)];
+const brief = (element) => element.outerHTML.slice(0, 160);
+const luminance = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const contrast = () => {
+    const style = getComputedStyle(document.body);
+    const [a, b] = [luminance(style.color), luminance(style.backgroundColor)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+};
+const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
+const settle = (frames) => frames && document.documentElement.dataset.theme !== theme
+    ? requestAnimationFrame(() => settle(frames - 1)) : requestAnimationFrame(report);
+const report = () => done({
+    theme: document.documentElement.dataset.theme,
+    contrast: contrast(),
+    width: document.documentElement.scrollWidth,
+    wide: all("main *").filter(e => e.getBoundingClientRect().right > innerWidth + 1
+        && !e.closest("mjx-container, pre, svg, table")).slice(0, 5).map(brief),
+    broken: all("mjx-merror").map(e => e.textContent || e.dataset.mjxError),
+    unset: all(".math").filter(e => !e.querySelector("mjx-container")).map(brief),
+    nameless: all("main img").filter(e => !e.alt.trim()).map(brief),
+    empty: all("main img").filter(e => e.complete && !e.naturalWidth).map(brief),
+});
+typeset.then(() => settle(60));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(flag)
+    with webdriver.Chrome(options, Service(DRIVER)) as driver:
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": PHONE, "height": 780, "deviceScaleFactor": 1, "mobile": True},
+        )
+        yield driver
+
+
+def prefer(browser, theme):
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": theme}]},
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(browser, page):
+    for log in ("performance", "browser"):
+        browser.get_log(log)  # forget what an earlier page did
+    prefer(browser, "light")
+    browser.get((SITE / page).as_uri())
+    for theme in ("light", "dark"):
+        prefer(browser, theme)
+        report = browser.execute_async_script(REPORT, theme)
+        assert report["theme"] == theme
+        assert report["contrast"] >= 7, "text and background are too much alike"
+        assert report["width"] <= PHONE, f"wider than a phone: {report['wide']}"
+        for fault in ("broken", "unset", "nameless", "empty"):
+            assert report[fault] == [], fault
+
+    requests = re.findall(
+        r'"method":"Network.requestWillBeSent".*?"url":"((?!file:|data:|blob:)[^"]*)',
+        "\n".join(entry["message"] for entry in browser.get_log("performance")),
+    )
+    assert requests == [], "the page asks another site"
+    console = [e["message"] for e in browser.get_log("browser") if e["level"] != "INFO"]
+    assert console == [], "the console"
+
+
+def test_reader_can_choose_light_or_dark(browser):
+    prefer(browser, "light")
+    browser.get((SITE / "book" / "index.html").as_uri())
+    seen = set()
+    for _ in range(3):
+        browser.execute_script("document.querySelector('.theme-switch-button').click()")
+        seen.add(browser.execute_script("return document.documentElement.dataset.theme"))
+    assert seen == {"light", "dark"}
+
+
+def test_links_within_the_book_lead_somewhere():
+    text = {page: (SITE / page).read_text(encoding="utf-8") for page in PAGES}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', html)) for page, html in text.items()}
+    dead = []
+    for page, html in text.items():
+        for link in re.findall(r'<a\b[^>]*\shref="(?!\w+:)([^"]*)"', html):
+            path, _, anchor = unquote(link).partition("#")
+            target = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
+            if not (SITE / target).exists() or (anchor and anchor not in anchors.get(target, ())):
+                dead.append(f"{page}: {link}")
+    assert dead == []
