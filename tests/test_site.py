@@ -38,6 +38,7 @@ if not (PAGES and BROWSER and DRIVER):
 REPORT = """
 const [theme, done] = arguments;
 const all = (selector) => [...document.querySelectorAll(selector)];
+const clientWidth = document.documentElement.clientWidth;
 const brief = (element) => element.outerHTML.slice(0, 160);
 const luminance = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
     .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
@@ -54,9 +55,9 @@ const report = () => done({
     theme: document.documentElement.dataset.theme,
     contrast: contrast(),
     width: document.documentElement.scrollWidth,
-    wide: all("main *").filter(e => e.getBoundingClientRect().right > innerWidth + 1
+    wide: all("main *").filter(e => e.getBoundingClientRect().right > clientWidth + 1
         && !e.closest("mjx-container, pre, svg, table")).slice(0, 5).map(brief),
-    broken: all("mjx-merror").map(e => e.textContent || e.dataset.mjxError),
+    broken: all("mjx-merror, [data-mml-node=merror]").map(e => e.dataset.mjxError),
     unset: all(".math").filter(e => !e.querySelector("mjx-container")).map(brief),
     nameless: all("main img").filter(e => !e.alt.trim()).map(brief),
     empty: all("main img").filter(e => e.complete && !e.naturalWidth).map(brief),
