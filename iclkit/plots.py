@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from scipy.optimize import isotonic_regression
 
 from iclkit import _validate
 
@@ -21,6 +22,8 @@ WIDE = (8.4, 3.7)
 
 # The same thing has the same colour in the whole book.
 COLOURS = {"icl": "#3a7fd0", "idg": "#d1600f", "bayes": "#808080", "neutral": "#797979"}
+
+_END = "end-of-line"  # marks the names that `spread_labels` may move
 
 _STYLE = {
     "axes.edgecolor": COLOURS["neutral"],
@@ -122,7 +125,7 @@ def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, *
         end = shown[np.argmax(x[shown])]
         ax.annotate(
             label, (x[end], y[end]), xytext=(6, 0), textcoords="offset points",
-            color=colour, va="center", annotation_clip=False,
+            color=colour, va="center", annotation_clip=False, gid=_END,
         )  # fmt: skip
 
 
@@ -160,6 +163,30 @@ def simulation(
     ax.errorbar(
         x, mean, yerr=error, fmt="o", color=colour, mfc=face, label=label, elinewidth=1.2, zorder=3
     )
+
+
+def spread_labels(ax: Axes) -> None:
+    """Move the names at the ends of lines apart, where they would overlap.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        A finished panel: call this last, as it needs the final limits of the axes.
+
+    Returns
+    -------
+    None
+        Shifts the names vertically on `ax`.
+    """
+    names = [text for text in ax.texts if text.get_gid() == _END]
+    to_points = 72 / ax.figure.dpi
+    wanted = np.array([ax.transData.transform(text.xy)[1] for text in names]) * to_points
+    order = np.argsort(wanted)
+    step = 1.15 * mpl.rcParams["font.size"]
+    # Least total shift that keeps the order: names that touch share their mean displacement.
+    shifts = isotonic_regression(wanted[order] - step * np.arange(len(names))).x
+    for rank, place in enumerate(order):
+        names[place].set_position((6, shifts[rank] + step * rank - wanted[place]))
 
 
 def limit(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None) -> None:

@@ -66,6 +66,18 @@ def test_a_line_ending_in_a_divergence_is_named_before_it(ax):
     assert ax.lines[0].get_linestyle() == ":"
 
 
+def test_crowded_names_are_spread_in_order(ax):
+    ax.set(ylim=(0, 10))
+    for end in (5.0, 5.1, 4.9, 1.0):
+        plots.theory(ax, [0, 1], [0, end], colour="C0", label=f"{end}")
+    plots.spread_labels(ax)
+    shift = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    assert shift["1.0"] == pytest.approx(0)
+    points = [ax.transData.transform(t.xy)[1] * 72 / ax.figure.dpi for t in ax.texts]
+    places = dict(zip(shift, np.array(points) + list(shift.values()), strict=True))
+    assert places["5.0"] - places["4.9"] >= 12 and places["5.1"] - places["5.0"] >= 12
+
+
 def test_simulation_has_error_bars(ax):
     plots.simulation(ax, [1, 2], [3.0, 4.0], [0.5, 0.1], colour="C1", label="d = 40")
     plots.simulation(ax, [1], [3.0], [0.5], colour="C1", published=True)
