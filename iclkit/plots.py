@@ -93,7 +93,7 @@ def ordered_colours(n: int) -> list[tuple[float, ...]]:
     """
     n = _validate.count("n", n)
     # This part of the ramp has contrast with white and with black pages.
-    return [tuple(colour) for colour in mpl.colormaps["plasma"](np.linspace(0.34, 0.7, n))]
+    return [tuple(colour) for colour in mpl.colormaps["plasma"](np.linspace(0.38, 0.7, n))]
 
 
 def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, **line: Any) -> None:
