@@ -24,7 +24,7 @@ $(READY): requirements.txt pyproject.toml
 # given, or a page that is gone from the book, must not be hidden by what that run left behind.
 # That costs seconds, as the notebooks' results are kept.
 book: setup
-	$(BIN)/python book/_ext/execution.py $(JOBS)
+	$(BIN)/python _ext/execution.py $(JOBS)
 	rm -rf _build/html _build/.doctrees
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 

@@ -19,7 +19,7 @@ import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 RESULTS = ROOT / "_build" / "results"
 
