@@ -100,7 +100,11 @@ def prefer(browser, theme):
     )
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_the_folder_opens_at_the_front_page():
+    assert "url=book/index.html" in (SITE / "index.html").read_text()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "index.html"])
 def test_page(browser, page):
     for log in ("performance", "browser"):
         browser.get_log(log)  # forget what an earlier page did
