@@ -48,19 +48,18 @@ def has_result(cache, notebook) -> bool:
     return True
 
 
-def store(cache, source: Path, executed: Path) -> None:
-    """Put the outputs in `executed` into the cache, under the key of the notebook at `source`.
+def store(cache, notebook, path: Path, executed: Path) -> None:
+    """Put the outputs in `executed` into the cache, under the key of the notebook from `path`.
 
     Execution leaves marks in the metadata that are part of the key, so only outputs are taken.
     """
-    notebook = nbformat.read(source, as_version=4)
     ran = nbformat.read(executed, as_version=4)
     for cell, ran_cell in zip(notebook.cells, ran.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs = ran_cell.outputs
             cell.execution_count = ran_cell.execution_count
     notebook.metadata["language_info"] = ran.metadata["language_info"]
-    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(source)), overwrite=True)
+    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path)), overwrite=True)
 
 
 def main(jobs: str) -> int:
@@ -70,8 +69,10 @@ def main(jobs: str) -> int:
         if old != current:
             shutil.rmtree(old)
     cache = get_cache(current)
-    todo = [p for p in notebooks() if not has_result(cache, nbformat.read(p, as_version=4))]
-    print(f"{len(notebooks())} notebooks, {len(todo)} to execute", flush=True)
+    # Read once: a notebook may be edited while its copy runs.
+    sources = {path: nbformat.read(path, as_version=4) for path in notebooks()}
+    todo = [path for path, notebook in sources.items() if not has_result(cache, notebook)]
+    print(f"{len(sources)} notebooks, {len(todo)} to execute", flush=True)
     if not todo:
         return 0
 
@@ -80,7 +81,7 @@ def main(jobs: str) -> int:
         copies = {path: Path(folder) / path.relative_to(ROOT) for path in todo}
         for path, copy in copies.items():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
+            nbformat.write(sources[path], copy)
         if (BOOK / "data").is_dir():
             (Path(folder) / "book" / "data").symlink_to(BOOK / "data")
 
@@ -99,7 +100,7 @@ def main(jobs: str) -> int:
         status = subprocess.run([*command, *copies.values()], env=environment).returncode
         for path, copy in copies.items():
             if finished(copy):
-                store(cache, path, copy)
+                store(cache, sources[path], path, copy)
     return status
 
 

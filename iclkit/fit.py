@@ -56,8 +56,9 @@ def fit_gamma(x: Any, h: Any, y: Any, lam: float = 0.0, *, solver: str = "auto")
         on both sides of n = d(d + 1).
     solver : {"auto", "dual", "primal"}
         "dual" factors the n x n kernel (XXᵀ) ∘ (HHᵀ), in 4dn² + n³/3 operations; "primal" the
-        d(d+1) x d(d+1) Gram matrix of the features, in nd⁴/2 + d⁶/3. "auto" takes the dual when
-        n ≤ d(d + 1) and the primal otherwise.
+        d(d+1) x d(d+1) Gram matrix of the features, in nd⁴/2 + d⁶/3. "auto" takes the cheaper
+        of the two by these counts; without ridge, the one whose matrix is regular: the dual when
+        n ≤ d(d + 1), the primal otherwise.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def fit_gamma(x: Any, h: Any, y: Any, lam: float = 0.0, *, solver: str = "auto")
     lam = _validate.scalar(_validate.nonnegative, "lam", lam)
     _validate.choice("solver", solver, ("auto", *SOLVERS))
     if solver == "auto":
-        solver = _choose(n, d)
+        solver = _choose(n, d, lam)
     ridge = lam * n / d
     gamma, iterations = SOLVERS[solver](x, h, y, ridge)
 
@@ -92,8 +93,11 @@ def fit_gamma(x: Any, h: Any, y: Any, lam: float = 0.0, *, solver: str = "auto")
     return Fit(gamma, solver, iterations, residual)
 
 
-def _choose(n: int, d: int) -> str:
-    return "dual" if n <= d * (d + 1) else "primal"
+def _choose(n: int, d: int, lam: float) -> str:
+    if lam == 0:
+        return "dual" if n <= d * (d + 1) else "primal"
+    dual, primal = 4 * d * n**2 + n**3 / 3, n * d**4 / 2 + d**6 / 3
+    return "dual" if dual <= primal else "primal"
 
 
 def _predict(x: Any, h: Any, gamma: Any) -> Any:

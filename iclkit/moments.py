@@ -219,7 +219,8 @@ def optimal_gamma(moments: Moments, ridge: float = 0.0) -> Any:
     Returns
     -------
     array of shape (d, d + 1)
-        The minimiser of the error over `moments` when `ridge` is 0.
+        The minimiser of the error over `moments` when `ridge` is 0; if B is singular, which
+        needs noiseless labels of few tasks, the one of least norm.
 
     Raises
     ------
@@ -235,4 +236,4 @@ def optimal_gamma(moments: Moments, ridge: float = 0.0) -> Any:
     xp = array_namespace(moments.A, moments.B)
     d = moments.A.shape[0]
     shifted = moments.B + ridge * xp.eye(d + 1, dtype=moments.B.dtype)
-    return xp.linalg.solve(shifted, moments.A.T).T
+    return moments.A @ xp.linalg.pinv(shifted)

@@ -47,7 +47,9 @@ def simulate(
     runs : int
         Independent repetitions, at least 1. More runs leave the first ones as they were.
     seed : int
-        At least 0; the same seed gives the same result on a CPU.
+        At least 0; the same seed gives the same result on a CPU. Points of a curve need seeds of
+        their own: with the same one, their random streams are the same, and so their errors are
+        correlated.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.tasks.assign_tasks`.
 

@@ -90,6 +90,12 @@ def test_notebook_stores_no_results(path):
 
 
 @notebooks
+def test_notebook_is_stored_line_by_line(path):
+    """So that a change of a sentence is a change of a line."""
+    assert path.read_text() == nbformat.writes(nbformat.read(path, as_version=4)) + "\n"
+
+
+@notebooks
 def test_notebook_cells_are_short(path):
     assert [c.source for c in code_cells(path) if len(c.source.splitlines()) > 25] == []
 

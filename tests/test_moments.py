@@ -98,6 +98,16 @@ def test_the_optimum_is_optimal(seed):
     assert rise > 0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_singular_second_moment_has_an_optimum_too(seed):
+    """Noiseless labels of one task make h dependent: B was inverted as if it were regular."""
+    moments = task_moments(draw_tasks(1, 8, np.random.default_rng(seed)), 6, 0.0)
+    best = optimal_gamma(moments)
+    np.testing.assert_allclose(best @ moments.B, moments.A, atol=1e-10)
+    nearly = optimal_gamma(moments, 1e-9)
+    np.testing.assert_allclose(best, nearly, atol=1e-6)
+
+
 def test_ridge_shrinks_the_optimum():
     moments = population_moments(4, 6, 0.1)
     norms = [np.linalg.norm(optimal_gamma(moments, ridge)) for ridge in (0.0, 0.5, 5.0)]
