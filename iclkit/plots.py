@@ -18,7 +18,7 @@ from iclkit import _validate
 
 # Inches: the width of the text column, one panel or two side by side.
 SIZE = (6.4, 3.9)
-WIDE = (8.4, 3.7)
+WIDE = (7.2, 3.5)
 
 # The same thing has the same colour in the whole book.
 COLOURS = {"icl": "#3a7fd0", "idg": "#d1600f", "bayes": "#808080", "neutral": "#797979"}
