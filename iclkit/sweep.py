@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import numpy as np
 import xarray as xr
@@ -77,6 +78,7 @@ def simulate(
     fresh = kappa == np.inf
     k = n if fresh else _size("kappa", kappa, d, "k = kappa * d")
 
+    xp = backend.namespace()
     seeds = [backend.child_seed(seed, run) for run in range(runs)]
     # Progress goes to stdout, and only where somebody watches: a terminal or a notebook.
     watched = sys.stdout.isatty() or "ipykernel" in sys.modules
@@ -88,7 +90,7 @@ def simulate(
         leave=False,
         **({} if watched else {"disable": True}),
     )
-    errors = np.array([_run(s, d, n, ell, k, fresh, rho, lam, assignment) for s in progress])
+    errors = np.array([_run(xp, s, d, n, ell, k, fresh, rho, lam, assignment) for s in progress])
     return xr.Dataset(
         {"icl_error": ("run", errors[:, 0]), "idg_error": ("run", errors[:, 1])},
         coords={"run": np.arange(runs)},
@@ -108,6 +110,7 @@ def _size(name: str, ratio: float, unit: int, meaning: str) -> int:
 
 
 def _run(
+    xp: ModuleType,
     seed: np.random.SeedSequence,
     d: int,
     n: int,
@@ -119,7 +122,7 @@ def _run(
     assignment: str,
 ) -> tuple[float, float]:
     """One repetition: the ICL and the IDG error of Γ*."""
-    streams = backend.streams(seed, backend.namespace())
+    streams = backend.streams(seed, xp)
     population = population_moments(d, ell, rho)
     tasks = draw_tasks(k, d, streams.tasks)
     if fresh:
