@@ -34,6 +34,15 @@ def results_folder() -> Path:
     return RESULTS / digest.hexdigest()[:16]
 
 
+def settings() -> dict[str, str]:
+    """Return the environment variables that notebooks are executed with for the book.
+
+    The fixed seeds of the chapters belong to the random streams of the CPU, so a GPU is used only
+    when it is asked for; and pages show no progress bars.
+    """
+    return {"ICLKIT_DEVICE": os.environ.get("ICLKIT_DEVICE", "cpu"), "TQDM_DISABLE": "1"}
+
+
 def notebooks() -> list[Path]:
     """Return the book's notebooks, whether or not the table of contents lists them."""
     return sorted(p for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
@@ -95,8 +104,8 @@ def main(jobs: str) -> int:
         ]
         command += ["-n", jobs, "--dist=worksteal", "--durations=0", "--durations-min=1"]
         command += ["-c", ROOT / "pyproject.toml", "--rootdir", folder, "-p", "no:cacheprovider"]
-        # One thread each, as several run at once; no progress bars in the pages.
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+        # One thread each, as several run at once.
+        environment = os.environ | settings() | {"OPENBLAS_NUM_THREADS": "1"}
         status = subprocess.run([*command, *copies.values()], env=environment).returncode
         for path, copy in copies.items():
             if finished(copy):
@@ -113,6 +122,8 @@ def finished(copy: Path) -> bool:
 
 def setup(app):
     """Register the extension with Sphinx."""
+
+    os.environ.update(settings())
 
     def use_results(app, config):
         config.nb_execution_cache_path = str(results_folder())
