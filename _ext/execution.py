@@ -122,7 +122,6 @@ def finished(copy: Path) -> bool:
 
 def setup(app):
     """Register the extension with Sphinx."""
-
     os.environ.update(settings())
 
     def use_results(app, config):

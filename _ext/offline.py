@@ -45,6 +45,12 @@ def copy_mathjax(app):
         shutil.copyfile(path, target)
 
 
+# A browser lets no page from a folder read another one, which excerpts in search results need.
+NO_EXCERPTS = (
+    "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
+)
+
+
 def strip_remote(app, pagename, templatename, context, doctree):
     """Take out thebe, which would run cells on a remote machine, and anything not local."""
 
@@ -52,6 +58,8 @@ def strip_remote(app, pagename, templatename, context, doctree):
         text = f"{asset.filename or ''} {asset.attributes.get('body', '')}"
         return "thebe" not in text and "//" not in str(asset.filename or "")
 
+    if pagename == "search":
+        app.add_js_file(None, body=NO_EXCERPTS)
     for kind in ("script_files", "css_files"):
         context[kind] = [asset for asset in context[kind] if is_local(asset)]
 

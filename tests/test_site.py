@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 SITE = Path(__file__).parents[1] / "_build" / "html"
 PAGES = sorted(
@@ -136,6 +137,16 @@ def test_reader_can_choose_light_or_dark(browser):
         browser.execute_script("document.querySelector('.theme-switch-button').click()")
         seen.add(browser.execute_script("return document.documentElement.dataset.theme"))
     assert seen == {"light", "dark"}
+
+
+def test_search_finds_a_chapter(browser):
+    browser.get_log("browser")
+    browser.get((SITE / "search.html").as_uri() + "?q=interpolation+threshold")
+    titles = WebDriverWait(browser, 20).until(
+        lambda b: [e.text for e in b.find_elements("css selector", "#search-results li a")]
+    )
+    assert any("Fitting" in title for title in titles)
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] != "INFO"] == []
 
 
 def test_links_within_the_book_lead_somewhere():
