@@ -13,8 +13,19 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+# Beyond these, products that the theory needs leave the range of floats and end in NaN.
+_LEAST, _MOST = 1e-75, 1e75
+_RANGE = f"between {_LEAST:g} and {_MOST:g}"
+
+
+def _refuse_subclasses(name: str, value: Any) -> None:
+    # Conversion would bring back what the mask hides; a matrix has another product.
+    if isinstance(value, (np.ma.MaskedArray, np.matrix)):
+        raise TypeError(f"{name} must be a plain array, got {type(value).__name__}")
+
 
 def _real(name: str, value: Any) -> np.ndarray:
+    _refuse_subclasses(name, value)
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
@@ -27,17 +38,23 @@ def _require(name: str, array: np.ndarray, allowed: np.ndarray, statement: str) 
         raise ValueError(f"{name} must be {statement}, got {offender}")
 
 
+def _in_range(array: np.ndarray) -> np.ndarray:
+    return (array >= _LEAST) & (array <= _MOST)
+
+
 def positive(name: str, value: Any) -> np.ndarray:
-    """Return numbers in (0, inf]; infinity is a limit that the theory knows."""
+    """Return numbers in [1e-75, 1e75], or inf, a limit that the theory knows."""
     array = _real(name, value)
     _require(name, array, array > 0, "positive (inf is allowed)")
+    _require(name, array, np.isinf(array) | _in_range(array), f"inf or {_RANGE}")
     return array
 
 
 def nonnegative(name: str, value: Any) -> np.ndarray:
-    """Return numbers in [0, inf)."""
+    """Return numbers in [1e-75, 1e75], or 0."""
     array = _real(name, value)
     _require(name, array, np.isfinite(array) & (array >= 0), "finite and at least 0")
+    _require(name, array, (array == 0) | _in_range(array), f"0 or {_RANGE}")
     return array
 
 
@@ -69,6 +86,7 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 def array(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
     """Return a finite float64 array of the given shape, in its own array library; None fits all."""
+    _refuse_subclasses(name, value)
     try:
         xp = array_namespace(value)
     except TypeError:

@@ -168,7 +168,11 @@ def _check(moments: Moments, like: Any = None) -> Moments:
     A = _validate.array("moments.A", A, (None, None))
     d = A.shape[0]
     A = _validate.array("moments.A", A, (d, d + 1))
-    return Moments(A, _validate.array("moments.B", B, (d + 1, d + 1)), moments.label_variance)
+    B = _validate.array("moments.B", B, (d + 1, d + 1))
+    variance = _validate.scalar(
+        _validate.nonnegative, "moments.label_variance", moments.label_variance
+    )
+    return Moments(A, B, variance)
 
 
 def prediction_error(gamma: Any, moments: Moments) -> float:

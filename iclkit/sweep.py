@@ -75,7 +75,7 @@ def simulate(
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     n = _size("tau", tau, d**2, "n = tau * d**2")
     ell = _size("alpha", alpha, d, "ell = alpha * d")
-    fresh = kappa == np.inf
+    fresh = _validate.scalar(_validate.positive, "kappa", kappa) == np.inf
     k = n if fresh else _size("kappa", kappa, d, "k = kappa * d")
 
     xp = backend.namespace()

@@ -8,6 +8,7 @@ but the degrees of freedom s = tr B(B + ξ)⁻¹ that the fit spends, for which
     M_κ(q + ξ) = s·u,   ξ = (1 − s)/(s·u),   u = M_{κ/s}(q),   λ = ξ·(1 − s/τ).
 
 Without ridge s = min(τ, 1); with one, λ is monotone in s and one root is to be found.
+Arguments other than 0 and inf must lie between 1e-75 and 1e75, where no product overflows.
 """
 
 from __future__ import annotations
@@ -216,9 +217,14 @@ def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equiva
         root = elementwise.find_root(_log_ridge_excess, bracket, args=arguments).x
         s, rest = s.copy(), rest.copy()
         s[ridged], rest[ridged] = _split(root, most[ridged])
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         u, unspent, slack = _state(s, rest, most, q, tau, kappa)
-        return _Equivalent(s * u, unspent / (s * u), slack)
+        m, xi = s * u, unspent / (s * u)
+        # Where s is near κ, a change of s in its last digit changes u in many. With a ridge,
+        # ξ = λ/(1 − s/τ) is free of that: it depends on s the less, the more u does.
+        xi = np.where(ridged, lam / slack, xi)
+        m = np.where(ridged, _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa)), m)
+        return _Equivalent(m, xi, slack)
 
 
 def _split(z: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ def test_conditional_moments_against_whole_contexts(ell, scale):
 @given(
     d=st.integers(1, 6),
     ell=st.integers(1, 50),
-    rho=st.floats(0, 3),
+    rho=st.just(0.0) | st.floats(1e-75, 3),
     scale=st.floats(0.1, 3),
     seed=st.integers(0, 99),
 )
@@ -142,6 +142,8 @@ def test_bad_arguments():
         prediction_error(np.full((4, 5), np.nan), moments)
     with pytest.raises(ValueError, match=r"moments.B must have shape \(5, 5\)"):
         prediction_error(np.ones((4, 5)), Moments(moments.A, np.eye(4), 1.1))
+    with pytest.raises(ValueError, match="moments.label_variance must be finite"):
+        prediction_error(np.ones((4, 5)), moments._replace(label_variance=np.nan))
     with pytest.raises(ValueError, match="ridge must be finite and at least 0, got -1"):
         optimal_gamma(moments, -1)
     with pytest.raises(ValueError, match="ell must be"):

@@ -60,6 +60,8 @@ def test_errors_approach_the_theory(assignment, tau, lam):
         ({"tau": np.inf}, ValueError, "tau must be finite"),
         ({"alpha": np.inf}, ValueError, "alpha must be finite"),
         ({"kappa": np.nan}, ValueError, "kappa must be positive .*, got nan"),
+        ({"kappa": np.array([np.inf])}, ValueError, "kappa must be a single number"),
+        ({"rho": 1e300}, ValueError, "rho must be 0 or between"),
         ({"tau": -1.0}, ValueError, "tau must be positive .*, got -1.0"),
         ({"tau": [0.5, 1.0]}, ValueError, "tau must be a single number"),
         ({"rho": -0.1}, ValueError, "rho must be finite and at least 0, got -0.1"),

@@ -120,6 +120,19 @@ def test_errors_agree_with_80_digits_near_thresholds(kappa, offset, lam):
             assert idg_error(**point) == pytest.approx(float(idg), rel=1e-12), point
 
 
+@pytest.mark.parametrize("offset", [-1e-12, 0.0, 1e-15, 1e-12])
+@pytest.mark.parametrize("lam", [1e-5, 1e-3, 0.1])
+def test_accurate_where_the_spent_freedom_is_the_rank(offset, lam):
+    """At s ≈ κ and tiny q: up to 2e-11 was lost, when ξ was computed from M_{κ/s}(q)."""
+    for kappa in (0.02, 0.1, 0.5):
+        for rho in (0.0, 1e-3):
+            point = {"tau": 1 + offset, "alpha": 1e10, "kappa": kappa, "rho": rho, "lam": lam}
+            xi, icl, idg = exact_errors(**point)
+            assert effective_ridge(**point) == pytest.approx(float(xi), rel=1e-13), point
+            assert icl_error(**point) == pytest.approx(float(icl), rel=1e-13), point
+            assert idg_error(**point) == pytest.approx(float(idg), rel=1e-13), point
+
+
 # --- the Stieltjes transform -----------------------------------------------------------------
 
 
@@ -353,12 +366,34 @@ def test_infinite_noise_and_ridge_are_refused(name):
         icl_error(**(GOOD | {name: INF}))
 
 
+def test_numbers_at_the_edge_of_floats_are_refused_and_others_are_no_nan():
+    least, most = 1e-75, 1e75
+    for name in GOOD:
+        for value in (5e-324, 0.99 * least, 1.01 * most, 1.7e308):
+            with pytest.raises(
+                ValueError, match=f"{name} must be (0|inf) or between 1e-75 and 1e.75"
+            ):
+                icl_error(**(GOOD | {name: value}))
+    ratios = np.array([least, 1e-10, 0.5, 1 - 2**-53, 1.0, 1 + 2**-52, 1e10, most, INF])
+    others = np.array([0.0, least, 1e-20, 1e-3, 1.0, most])
+    tau, alpha, kappa, rho, lam = np.meshgrid(ratios, ratios, ratios, others, others)
+    for error in (icl_error, idg_error):
+        assert np.all(error(tau, alpha, kappa, rho, lam) >= rho)  # also false for NaN
+    assert np.all(effective_ridge(tau, alpha, kappa, rho, lam) >= lam * (1 - 1e-12))
+    assert not np.any(np.isnan(stieltjes(others[:, None], ratios)))
+
+
 @pytest.mark.parametrize("value", [1j, "1", None, object(), [1, "a"]])
 def test_other_types_are_refused(value):
     with pytest.raises(TypeError, match="alpha must be a real number"):
         icl_error(0.5, value, 1.0, 0.1)
     with pytest.raises(TypeError, match="x must be a real number"):
         stieltjes(value, 1.0)
+
+
+def test_masks_are_refused():
+    with pytest.raises(TypeError, match="tau must be a plain array, got MaskedArray"):
+        icl_error(np.ma.masked_array([0.1, 0.2], mask=[False, True]), 1.0, 1.0, 0.1)
 
 
 def test_test_context_is_checked_too():
