@@ -94,15 +94,15 @@ def test_errors_agree_with_80_digits(seed):
         test = {"alpha_test": 10 ** rng.uniform(-8, 10), "rho_test": rng.uniform(0, 2)}
         for other in ({}, test):
             _, icl, idg = exact_errors(**point, **other)
-            assert icl_error(**point, **other) == pytest.approx(float(icl), rel=1e-12), point
-            assert idg_error(**point, **other) == pytest.approx(float(idg), rel=1e-12), point
+            assert icl_error(**point, **other) == pytest.approx(float(icl), rel=1e-12, abs=0), point
+            assert idg_error(**point, **other) == pytest.approx(float(idg), rel=1e-12, abs=0), point
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_effective_ridge_agrees_with_80_digits(seed):
     for point in random_points(100, 50 + seed):
         xi, _, _ = exact_errors(**point)
-        assert effective_ridge(**point) == pytest.approx(float(xi), rel=1e-12), point
+        assert effective_ridge(**point) == pytest.approx(float(xi), rel=1e-12, abs=0), point
 
 
 @pytest.mark.parametrize("kappa", [0.02, 0.3, 0.7, 0.999, 1.0, 1.001, 1.7, 40.0])
@@ -116,8 +116,8 @@ def test_errors_agree_with_80_digits_near_thresholds(kappa, offset, lam):
         for alpha in (1e-8, 1.0, 1e4, 1e10):
             point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": 0.1, "lam": lam}
             _, icl, idg = exact_errors(**point)
-            assert icl_error(**point) == pytest.approx(float(icl), rel=1e-12), point
-            assert idg_error(**point) == pytest.approx(float(idg), rel=1e-12), point
+            assert icl_error(**point) == pytest.approx(float(icl), rel=1e-12, abs=0), point
+            assert idg_error(**point) == pytest.approx(float(idg), rel=1e-12, abs=0), point
 
 
 @pytest.mark.parametrize("offset", [-1e-12, 0.0, 1e-15, 1e-12])
@@ -128,9 +128,9 @@ def test_accurate_where_the_spent_freedom_is_the_rank(offset, lam):
         for rho in (0.0, 1e-3):
             point = {"tau": 1 + offset, "alpha": 1e10, "kappa": kappa, "rho": rho, "lam": lam}
             xi, icl, idg = exact_errors(**point)
-            assert effective_ridge(**point) == pytest.approx(float(xi), rel=1e-13), point
-            assert icl_error(**point) == pytest.approx(float(icl), rel=1e-13), point
-            assert idg_error(**point) == pytest.approx(float(idg), rel=1e-13), point
+            assert effective_ridge(**point) == pytest.approx(float(xi), rel=1e-13, abs=0), point
+            assert icl_error(**point) == pytest.approx(float(icl), rel=1e-13, abs=0), point
+            assert idg_error(**point) == pytest.approx(float(idg), rel=1e-13, abs=0), point
 
 
 # --- the Stieltjes transform -----------------------------------------------------------------
