@@ -101,6 +101,16 @@ def test_notebook_cells_are_short(path):
 
 
 @notebooks
+def test_notebook_folds_the_code_of_solutions(path):
+    exercises = False
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            exercises = exercises or "## Exercises" in cell.source
+        elif exercises:
+            assert {"hide-cell", "remove-cell"} & set(cell.metadata.get("tags", [])), cell.source
+
+
+@notebooks
 def test_notebook_asserts_something(path):
     assert any(re.search(r"^\s*assert\b", c.source, re.MULTILINE) for c in code_cells(path))
 
