@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 
 import numpy as np
 import xarray as xr
@@ -79,6 +78,20 @@ def simulate(
     k = n if fresh else _size("kappa", kappa, d, "k = kappa * d")
 
     xp = backend.namespace()
+    population = population_moments(d, ell, rho)
+
+    def measure(seed: np.random.SeedSequence) -> tuple[float, float]:
+        """ICL and IDG error of one fit."""
+        streams = backend.streams(seed, xp)
+        tasks = draw_tasks(k, d, streams.tasks)
+        if fresh:
+            w, pretraining = tasks, population
+        else:
+            w = tasks[assign_tasks(n, k, streams.tasks, assignment=assignment)]
+            pretraining = task_moments(tasks, ell, rho)
+        gamma = fit_gamma(*draw_statistics(w, ell, rho, streams), lam).gamma
+        return prediction_error(gamma, population), prediction_error(gamma, pretraining)
+
     seeds = [backend.child_seed(seed, run) for run in range(runs)]
     # Progress goes to stdout, and only where somebody watches: a terminal or a notebook.
     watched = sys.stdout.isatty() or "ipykernel" in sys.modules
@@ -90,7 +103,7 @@ def simulate(
         leave=False,
         **({} if watched else {"disable": True}),
     )
-    errors = np.array([_run(xp, s, d, n, ell, k, fresh, rho, lam, assignment) for s in progress])
+    errors = np.array([measure(seed) for seed in progress])
     return xr.Dataset(
         {"icl_error": ("run", errors[:, 0]), "idg_error": ("run", errors[:, 1])},
         coords={"run": np.arange(runs)},
@@ -107,28 +120,3 @@ def _size(name: str, ratio: float, unit: int, meaning: str) -> int:
     if not np.isfinite(ratio) or round(ratio * unit) < 1:
         raise ValueError(f"{name} must be finite with {meaning} of at least 1, got {ratio}")
     return round(ratio * unit)
-
-
-def _run(
-    xp: ModuleType,
-    seed: np.random.SeedSequence,
-    d: int,
-    n: int,
-    ell: int,
-    k: int,
-    fresh: bool,
-    rho: float,
-    lam: float,
-    assignment: str,
-) -> tuple[float, float]:
-    """One repetition: the ICL and the IDG error of Γ*."""
-    streams = backend.streams(seed, xp)
-    population = population_moments(d, ell, rho)
-    tasks = draw_tasks(k, d, streams.tasks)
-    if fresh:
-        w, pretraining = tasks, population
-    else:
-        w = tasks[assign_tasks(n, k, streams.tasks, assignment=assignment)]
-        pretraining = task_moments(tasks, ell, rho)
-    gamma = fit_gamma(*draw_statistics(w, ell, rho, streams), lam).gamma
-    return prediction_error(gamma, population), prediction_error(gamma, pretraining)
