@@ -1,8 +1,18 @@
 """Fixtures for every test."""
 
+import os
+
 import array_api_strict
+import hypothesis
 import numpy as np
 import pytest
+
+# A slow machine is no failure. New examples are searched for where somebody can follow them up,
+# and not in CI, where a change is judged by the same examples each time.
+hypothesis.settings.register_profile(
+    "iclkit", deadline=None, derandomize=os.environ.get("CI") == "true"
+)
+hypothesis.settings.load_profile("iclkit")
 
 
 @pytest.fixture(params=[np, array_api_strict], ids=["numpy", "array-api-strict"])

@@ -49,7 +49,7 @@ def test_agrees_with_least_squares(solver, lam, n):
         assert fit.solver == ("dual" if n <= 42 else "primal")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(d=st.integers(1, 5), n=st.integers(1, 60), seed=st.integers(0, 99), lam=st.floats(1e-2, 10))
 def test_primal_and_dual_agree(d, n, seed, lam):
     x, h, y = data(n, d, seed)
