@@ -18,14 +18,15 @@ _LEAST, _MOST = 1e-75, 1e75
 _RANGE = f"between {_LEAST:g} and {_MOST:g}"
 
 
-def _refuse_subclasses(name: str, value: Any) -> None:
+def refuse_subclasses(name: str, value: Any) -> None:
+    """Refuse a masked array or a matrix."""
     # Conversion would bring back what the mask hides; a matrix has another product.
     if isinstance(value, (np.ma.MaskedArray, np.matrix)):
         raise TypeError(f"{name} must be a plain array, got {type(value).__name__}")
 
 
 def _real(name: str, value: Any) -> np.ndarray:
-    _refuse_subclasses(name, value)
+    refuse_subclasses(name, value)
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
@@ -86,7 +87,7 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 def array(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
     """Return a finite float64 array of the given shape, in its own array library; None fits all."""
-    _refuse_subclasses(name, value)
+    refuse_subclasses(name, value)
     try:
         xp = array_namespace(value)
     except TypeError:

@@ -1,0 +1,194 @@
+"""Results on disk: whole or not at all, written by one sweep at a time, with their provenance.
+
+The format is netCDF, which cannot carry code. A file holds the SHA-256 digest of its own bytes,
+so that damage to any of them, down to a flipped bit in a name, is found when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import re
+import subprocess
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from iclkit import backend
+
+# Runs of a point that needs more of them are on disk after so many seconds, whatever happens.
+_PATIENCE = 1.0
+
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+_BLANK = b"sha256:" + 64 * b"0"
+
+
+def encode(data: xr.Dataset) -> bytes:
+    """Return the bytes of a netCDF file that holds the data and a digest of itself."""
+    raw = bytes(data.assign_attrs(digest=_BLANK.decode()).to_netcdf(engine="scipy"))
+    return raw.replace(_BLANK, b"sha256:" + hashlib.sha256(raw).hexdigest().encode(), 1)
+
+
+def decode(raw: bytes) -> xr.Dataset:
+    """Return what `encode` was given; ValueError if a byte of it is another one."""
+    found = _DIGEST.search(raw)
+    if found is None:
+        raise ValueError("holds no digest")
+    blank = raw[: found.start()] + _BLANK + raw[found.end() :]
+    if hashlib.sha256(blank).hexdigest() != found.group()[7:].decode():
+        raise ValueError("does not match its digest")
+    return xr.load_dataset(io.BytesIO(raw), engine="scipy")
+
+
+def load(file: str | os.PathLike) -> xr.Dataset:
+    """Read the result of a sweep, and check that it is as it was written.
+
+    Parameters
+    ----------
+    file : path
+        What `iclkit.sweep.sweep` was given as `file`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `iclkit.sweep.sweep` returns it. While attribute `unfinished`, the number of points that
+        need more runs, is not 0, the sweep was interrupted or is still going on.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or was not written by a sweep.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        return decode(Path(file).read_bytes())
+    except ValueError as problem:
+        raise ValueError(
+            f"{file} {problem}: it is damaged, or not the result of a sweep. "
+            "Bring back a sound copy, or delete it and run the sweep again"
+        ) from None
+
+
+class Store:
+    """The file of one sweep, or nothing at all where `file` is None.
+
+    Used as a context manager it holds the lock: of two stores on one file, the second raises
+    RuntimeError. The operating system gives the lock back when a process dies, however it dies.
+    """
+
+    def __init__(self, file: str | os.PathLike | None, make: Callable[[], xr.Dataset]):
+        self.file = None if file is None else Path(file)
+        self.changing = threading.RLock()  # hold it while changing what `make` reads
+        self._make = make
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Store:
+        if self.file is not None:
+            from filelock import FileLock, Timeout
+
+            if not self.file.parent.is_dir():
+                raise FileNotFoundError(f"file must lie in a folder that exists, got {self.file}")
+            self._lock = FileLock(self.file.with_name(f".{self.file.name}.lock"))
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise RuntimeError(
+                    f"another sweep is writing {self.file}: wait for its end, or give another file"
+                ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            try:
+                with self.changing:
+                    if self._timer is not None:
+                        self.write()
+            finally:
+                self._lock.release()
+
+    def write(self) -> None:
+        """Put the present state on disk: a reader finds the old file or the new one, whole."""
+        with self.changing:
+            if self.file is None:
+                return
+            if self._timer is not None:
+                self._timer.cancel()
+            part = self.file.with_name(f".{self.file.name}.part")
+            with open(part, "wb") as stream:
+                stream.write(encode(self._make()))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, self.file)
+            self._timer = None
+
+    def write_soon(self) -> None:
+        """Put the state on disk after a second at most, and together with what comes until then."""
+        with self.changing:
+            if self.file is not None and self._timer is None:
+                self._timer = threading.Timer(_PATIENCE, self._write_late)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _write_late(self) -> None:
+        with self.changing:
+            if self._timer is threading.current_thread():
+                try:
+                    self.write()
+                except OSError:
+                    pass  # a full disk, say: the next write, at the latest the last, reports it
+
+
+@cache
+def device() -> str:
+    """Name what `iclkit.backend.namespace` chooses: "cpu" or "gpu", and the model."""
+    xp = backend.namespace()
+    if xp is not np:
+        return f"gpu, {xp.cuda.runtime.getDeviceProperties(0)['name'].decode()}"
+    model = None
+    try:
+        model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        pass  # not on Linux
+    return f"cpu, {model[1] if model else platform.processor() or platform.machine()}"
+
+
+def _commit() -> str:
+    """Hash of the checkout that the package lives in, with -dirty if a tracked file differs."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            check=True,
+            text=True,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+        ).stdout.strip()
+
+    try:
+        # Installed below somebody else's repository, the package has no commit.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return "unknown"
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def provenance() -> dict[str, str]:
+    """Say what computes, and when: no names of hosts or people, and no paths."""
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
