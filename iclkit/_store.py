@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import xarray as xr
@@ -147,10 +148,13 @@ class Store:
                     pass  # a full disk, say: the next write, at the latest the last, reports it
 
 
-@cache
 def device() -> str:
     """Name what `iclkit.backend.namespace` chooses: "cpu" or "gpu", and the model."""
-    xp = backend.namespace()
+    return _model(backend.namespace())
+
+
+@cache
+def _model(xp: ModuleType) -> str:
     if xp is not np:
         return f"gpu, {xp.cuda.runtime.getDeviceProperties(0)['name'].decode()}"
     model = None

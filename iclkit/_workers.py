@@ -7,11 +7,13 @@ own seed; and warnings and failures come back with its result.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +93,7 @@ def _failed(task: Task, device: str, problem: BaseException) -> Outcome:
 def _run(task: Task, device: str) -> Outcome:
     """Make one run, wherever this is, and report whatever comes of it."""
     os.environ["ICLKIT_DEVICE"] = device  # a worker may have another device, or none
-    threadpoolctl.threadpool_limits(1)
+    _thread_pools(len(sys.modules)).limit(limits=1)
     seed = backend.child_seed(backend.child_seed(task.seed, _table.key(task.point)), task.run)
     with _listening() as warned:
         try:
@@ -100,6 +102,12 @@ def _run(task: Task, device: str) -> Outcome:
         except Exception as problem:
             return _failed(task, device, problem)._replace(warned=warned)
     return Outcome(task.row, task.run, values, _store.device(), warned, None)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> threadpoolctl.ThreadpoolController:
+    """Find the BLAS libraries, and again when modules were imported: a millisecond each time."""
+    return threadpoolctl.ThreadpoolController()
 
 
 @contextmanager

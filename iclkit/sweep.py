@@ -35,6 +35,9 @@ from iclkit.tasks import ASSIGNMENTS, assign_tasks, draw_tasks
 
 __all__ = ["linear_attention", "load", "simulate", "sweep"]
 
+# What takes less than so many seconds needs no progress bar.
+_PATIENCE = 5
+
 # One run --------------------------------------------------------------------------------------
 
 
@@ -203,7 +206,7 @@ def _progress(title: str, total: int) -> tqdm:
     """Progress on stdout, and only where somebody watches: a terminal or a notebook."""
     watched = sys.stdout.isatty() or "ipykernel" in sys.modules
     quiet = {} if watched else {"disable": True}
-    return tqdm(desc=title, total=total, file=sys.stdout, delay=5, leave=False, **quiet)
+    return tqdm(desc=title, total=total, file=sys.stdout, delay=_PATIENCE, leave=False, **quiet)
 
 
 # Many runs over a grid ------------------------------------------------------------------------
