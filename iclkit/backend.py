@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from array_api_compat import array_namespace, is_cupy_array, is_numpy_array
 
 from iclkit import _validate
@@ -99,6 +99,101 @@ def to_numpy(array: Any) -> np.ndarray:
     return array.get() if is_cupy_array(array) else np.asarray(array)
 
 
+def row_blocks(array: Any, rows: int | None = None) -> list[slice]:
+    """Divide the rows of a matrix into blocks to work on one after another.
+
+    Parameters
+    ----------
+    array : array of shape (n, m)
+        The matrix.
+    rows : int, optional
+        Rows of a block. By default a block has 256 KiB, which stay in a core's cache; on a GPU
+        256 MiB, which keep it busy.
+
+    Returns
+    -------
+    list of slice
+        The blocks, in order.
+    """
+    n, m = array.shape
+    if rows is None:
+        number = array_namespace(array).finfo(array.dtype).bits // 8
+        rows = max(1, (2**28 if is_cupy_array(array) else 2**18) // (m * number))
+    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def cholesky(matrix: Any) -> Any:
+    """Factor a positive definite matrix; the matrix may be overwritten.
+
+    Parameters
+    ----------
+    matrix : array of shape (n, n)
+        Symmetric positive definite.
+
+    Returns
+    -------
+    array of shape (n, n)
+        Lower triangular L with matrix = L Lᵀ; above its diagonal anything may stand.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a pivot is not positive; some libraries return NaN instead.
+    """
+    if is_numpy_array(matrix):
+        from scipy.linalg import cholesky as factor
+
+        # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants,
+        # so that the factor takes its place and not as much memory again.
+        return factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+    return array_namespace(matrix).linalg.cholesky(matrix)
+
+
+def conjugate_gradients(
+    operator: Callable[[Any], Any],
+    rhs: Any,
+    preconditioner: Callable[[Any], Any],
+    *,
+    rtol: float,
+    maxiter: int,
+) -> tuple[Any, int]:
+    """Solve a symmetric positive definite system by preconditioned conjugate gradients.
+
+    Parameters
+    ----------
+    operator : callable
+        Takes a vector to the matrix times it.
+    rhs : array of shape (n,)
+        The right-hand side b.
+    preconditioner : callable
+        Takes a vector to about the inverse matrix times it.
+    rtol : float
+        Stop when the norm of the residual is at most this times that of `rhs`.
+    maxiter : int
+        Stop after as many iterations.
+
+    Returns
+    -------
+    solution : array of shape (n,)
+        What was reached.
+    iterations : int
+        Their number.
+    """
+    if is_cupy_array(rhs):
+        from cupyx.scipy.sparse.linalg import LinearOperator, cg
+    else:
+        from scipy.sparse.linalg import LinearOperator, cg
+    operators, b = (operator, preconditioner), rhs
+    if not (is_cupy_array(rhs) or is_numpy_array(rhs)):
+        # Correct for any library, at the price of copies to the host.
+        xp, b = array_namespace(rhs), np.asarray(rhs)
+        operators = (lambda v, f=f: np.asarray(f(xp.asarray(v))) for f in operators)
+    shape, steps = 2 * rhs.shape, []
+    A, M = (LinearOperator(shape, matvec=f, dtype=b.dtype) for f in operators)
+    solution, _ = cg(A, b, rtol=rtol, maxiter=maxiter, M=M, callback=lambda _: steps.append(1))
+    return array_namespace(rhs).asarray(solution), len(steps)
+
+
 def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
     """Solve L z = b, or Lᵀ z = b, where the array lives.
 
@@ -117,7 +212,10 @@ def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
         The solution z.
     """
     if is_numpy_array(factor):
-        solve = scipy.linalg.solve_triangular
+        import scipy.linalg
+
+        # A look at every number of the factor would take as long as the solve.
+        solve = partial(scipy.linalg.solve_triangular, check_finite=False)
     elif is_cupy_array(factor):
         from cupyx.scipy.linalg import solve_triangular as solve
     else:

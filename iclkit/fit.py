@@ -1,22 +1,29 @@
 """Fitting Γ*: ridge regression of labels on the features x hᵀ.
 
-Each solver takes (x, h, y, ridge) with the ridge already multiplied out, returns Γ and its number
-of iterations, and is entered in `SOLVERS`; `_choose` is the rule that picks one.
+`iclkit.solvers` has the ways to do it; here is the choice among them, made by what `iclkit.cost`
+foretells, and the check of what they return.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
-from iclkit import _validate
-from iclkit.backend import solve_triangular
+from iclkit import _validate, cost
+from iclkit.solvers import PATH_SOLVERS, SOLVERS, Problem, metric
 
-# Rows of packed features formed at a time: 2000 x d²/2 numbers are 29 MB at d = 60.
-_BLOCK = 2000
+# "auto" forms no matrix of more bytes: 46,000² numbers in float32.
+_LARGEST = 2**33
+# Below so many operations, a fraction of a millisecond, thinking takes longer than solving.
+_WORTH_A_CHOICE = 1e7
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit has missed its tolerance; its `residual` says what it has reached."""
 
 
 class Fit(NamedTuple):
@@ -25,13 +32,15 @@ class Fit(NamedTuple):
     Attributes
     ----------
     gamma : array of shape (d, d + 1)
-        The minimiser Γ*.
+        The minimiser Γ*, in float64.
     solver : str
         The solver that found it.
     iterations : int
         Its iterations; 0 for a direct solver.
     residual : float
-        Norm of the gradient of the objective at `gamma`, relative to its norm at Γ = 0.
+        Norm of the gradient of the objective at `gamma`, relative to its norm at Γ = 0, computed
+        in float64 from `gamma` and the data, whatever the solver has claimed. The norm gives all
+        directions of the features the same weight (eq-whitening in the book).
     """
 
     gamma: Any
@@ -40,7 +49,37 @@ class Fit(NamedTuple):
     residual: float
 
 
-def fit_gamma(x: Any, h: Any, y: Any, lam: float = 0.0, *, solver: str = "auto") -> Fit:
+class FitPath(NamedTuple):
+    """Fitted predictors for several ridges.
+
+    Attributes
+    ----------
+    gamma : array of shape (m, d, d + 1)
+        The minimiser for each ridge, in float64.
+    solver : str
+        The solver that found them.
+    iterations : int
+        Its iterations, shared by all ridges; 0 for an eigendecomposition.
+    residual : numpy.ndarray of shape (m,)
+        For each ridge what `Fit.residual` is for one.
+    """
+
+    gamma: Any
+    solver: str
+    iterations: int
+    residual: np.ndarray
+
+
+def fit_gamma(
+    x: Any,
+    h: Any,
+    y: Any,
+    lam: float = 0.0,
+    *,
+    solver: str = "auto",
+    dtype: Any = None,
+    rtol: float = 1e-5,
+) -> Fit:
     """Minimise Σ(y − xᵀΓh)² + (n/d)·lam·‖Γ‖² over Γ.
 
     Parameters
@@ -54,11 +93,20 @@ def fit_gamma(x: Any, h: Any, y: Any, lam: float = 0.0, *, solver: str = "auto")
     lam : float
         Ridge λ, at least 0. Zero is the ridgeless limit: of all minimisers the one of least norm,
         on both sides of n = d(d + 1).
-    solver : {"auto", "dual", "primal"}
-        "dual" factors the n x n kernel (XXᵀ) ∘ (HHᵀ), in 4dn² + n³/3 operations; "primal" the
-        d(d+1) x d(d+1) Gram matrix of the features, in nd⁴/2 + d⁶/3. "auto" takes the cheaper
-        of the two by these counts; without ridge, the one whose matrix is regular: the dual when
-        n ≤ d(d + 1), the primal otherwise.
+    solver : {"auto", "dual", "dual-mixed", "dual-cg", "primal", "primal-mixed", "primal-cg"}
+        "dual" solves for one number a context, with the kernel (XXᵀ) ∘ (HHᵀ); "primal" for the
+        entries of Γ. Alone, these words mean a direct solution in float64. "mixed" factors the
+        matrix in float32 and refines in float64, by conjugate gradients with the factor as
+        preconditioner. "cg" is conjugate gradients with no matrix but the data: Craig's method on
+        the dual side, on the primal side preconditioned by the second moments of x and of h.
+        "auto" chooses, see the notes.
+    dtype : {None, "float32", "float64"}
+        Precision of the iterations of a "cg" solver, float64 by default. In float32, each pass is
+        checked and continued in float64, so that `rtol` is kept, and where that does not help,
+        all of the arithmetic goes over to float64. Data in float32 are then not copied.
+    rtol : float
+        Tolerance for `Fit.residual`, in [1e-12, 0.1]. At 1e-5, the errors of prediction are those
+        of the exact Γ* to about 1e-4 or better.
 
     Returns
     -------
@@ -69,121 +117,168 @@ def fit_gamma(x: Any, h: Any, y: Any, lam: float = 0.0, *, solver: str = "auto")
     ------
     ValueError, TypeError
         If shapes do not match, an array does not hold finite real numbers, `lam` is negative or
-        not finite, or `solver` is unknown.
+        not finite, `rtol` is out of range, or `solver` or `dtype` is unknown; also for an
+        iterative primal solver where lam = 0 and n ≤ d(d + 1), as there its preconditioner would
+        pick another one of the many minimisers.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the residual is above `rtol`.
 
     Notes
     -----
-    Source: eq-loss, eq-primal and eq-dual in the book.
+    "auto" takes the solver that `iclkit.cost.operations` foretells to be fastest: with
+    D = d(d + 1), in operations of a large float64 matrix product, 1.5(2dn² + n³/3) for "dual",
+    1.5(nd⁴/2 + D³/3) for "primal", a third of that and 4 refinements for "mixed", and 4nd² an
+    iteration for "cg", with iterations from the spectrum of HᵀH, see `iclkit.cost.iterations`.
+    The dual side is considered for n ≤ D or with a ridge, the primal one for n > D or with a
+    ridge; "cg" on the dual side only for n ≤ D, on the primal side only for n > D; no matrix above
+    8 GiB. Below 1e7 operations the direct solver is taken at once. Should the chosen solver miss
+    the tolerance, as with repeated contexts, whose labels cannot all be met, the direct one
+    follows.
+
+    Source: eq-loss, eq-primal, eq-dual and eq-whitening in the book.
     """
-    x = _validate.array("x", x, (None, None))
+    x, h, y, low = _data(x, h, y, dtype)
     n, d = x.shape
-    h = _validate.array("h", h, (n, d + 1))
-    y = _validate.array("y", y, (n,))
     lam = _validate.scalar(_validate.nonnegative, "lam", lam)
     _validate.choice("solver", solver, ("auto", *SOLVERS))
-    if solver == "auto":
-        solver = _choose(n, d, lam)
+    rtol = _tolerance(rtol)
     ridge = lam * n / d
-    gamma, iterations = SOLVERS[solver](x, h, y, ridge)
-
-    xp = array_namespace(x, h, y)
-    at_zero = xp.linalg.matrix_norm(_adjoint(x, h, y))
-    gradient = xp.linalg.matrix_norm(_adjoint(x, h, y - _predict(x, h, gamma)) - ridge * gamma)
-    residual = float(gradient / at_zero) if at_zero > 0 else 0.0
-    return Fit(gamma, solver, iterations, residual)
-
-
-def _choose(n: int, d: int, lam: float) -> str:
-    if lam == 0:
-        return "dual" if n <= d * (d + 1) else "primal"
-    dual, primal = 4 * d * n**2 + n**3 / 3, n * d**4 / 2 + d**6 / 3
-    return "dual" if dual <= primal else "primal"
+    if solver in ("primal-mixed", "primal-cg") and ridge == 0 and n <= d * (d + 1):
+        raise ValueError(
+            f"solver must be a dual one or primal where lam = 0 and n <= d(d + 1), got {solver}"
+        )
+    problem = Problem(x, h, y, ridge, metric(x, h, ridge), rtol, low)
+    choice = solver if solver != "auto" else _choose(problem)
+    fit = _fit(problem, choice)
+    direct = choice.split("-")[0]
+    if solver == "auto" and not fit.residual <= rtol and direct in _eligible(n, d, ridge):
+        fit = _fit(problem, direct)
+    _warn_above(rtol, fit.solver, fit.residual)
+    return fit
 
 
-def _predict(x: Any, h: Any, gamma: Any) -> Any:
-    """Predictions xᵀΓh: the feature matrix times Γ, without the feature matrix."""
-    return array_namespace(x).vecdot(x @ gamma, h)
+def fit_gamma_path(
+    x: Any, h: Any, y: Any, lams: Sequence[float], *, solver: str = "auto", rtol: float = 1e-5
+) -> FitPath:
+    """Minimise Σ(y − xᵀΓh)² + (n/d)·lam·‖Γ‖² over Γ for several lam at about the price of one.
 
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        Queries.
+    h : array of shape (n, d + 1)
+        Context statistics, see `iclkit.contexts.context_statistic`.
+    y : array of shape (n,)
+        Labels of the queries.
+    lams : sequence of float
+        Ridges λ, each at least 0, in any order.
+    solver : {"auto", "cg", "eigen"}
+        "cg" is conjugate gradients with one sequence of products for all ridges, as many as the
+        smallest needs; "eigen" one eigendecomposition of the dual matrix, or of the primal one
+        where n > d(d + 1). "auto" takes the one that is foretold to be faster.
+    rtol : float
+        Tolerance for the residual of each, in [1e-12, 0.1].
 
-def _adjoint(x: Any, h: Any, r: Any) -> Any:
-    """Σ r x hᵀ: the transposed feature matrix times r."""
-    return x.T @ (r[:, None] * h)
+    Returns
+    -------
+    FitPath
+        The minimisers in the order of `lams`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As for `fit_gamma`; also if `lams` is empty.
 
-def _solve_dual(x: Any, h: Any, y: Any, ridge: float) -> tuple[Any, int]:
-    kernel = (x @ x.T) * (h @ h.T)
-    rank = x.shape[1] * h.shape[1]
-    return _adjoint(x, h, _solve_semidefinite(kernel, y, ridge, rank)), 0
+    Warns
+    -----
+    ConvergenceWarning
+        If a residual is above `rtol`.
 
-
-def _solve_primal(x: Any, h: Any, y: Any, ridge: float) -> tuple[Any, int]:
-    xp = array_namespace(x, h, y)
-    rhs = xp.reshape(_adjoint(x, h, y), (-1,))
-    solution = _solve_semidefinite(_feature_gram(x, h), rhs, ridge, x.shape[0])
-    return xp.reshape(solution, (x.shape[1], h.shape[1])), 0
-
-
-SOLVERS: dict[str, Callable[[Any, Any, Any, float], tuple[Any, int]]] = {
-    "dual": _solve_dual,
-    "primal": _solve_primal,
-}
-
-
-def _solve_semidefinite(matrix: Any, rhs: Any, ridge: float, rank: int) -> Any:
-    """Solve (K + ridge·I) z = b for K ⪰ 0 of at most that rank; if singular, z has least norm."""
-    xp = array_namespace(matrix)
-    size = matrix.shape[0]
-    precision = size * float(xp.finfo(matrix.dtype).eps)
-    if ridge > 0 or rank >= size:
-        identity = xp.eye(size, dtype=matrix.dtype, device=device(matrix))
-        try:
-            factor = xp.linalg.cholesky(matrix + ridge * identity)
-            pivots = xp.linalg.diagonal(factor) ** 2
-            # Pivots near rounding mean a hidden lack of rank, such as repeated contexts. Written
-            # so that the NaNs that some libraries return instead of raising fail as well.
-            regular = bool(xp.min(pivots) > 100 * precision * xp.max(pivots))
-        except np.linalg.LinAlgError:
-            regular = False
-        if regular:
-            return solve_triangular(factor, solve_triangular(factor, rhs), transpose=True)
-    values, vectors = xp.linalg.eigh(matrix)
-    kept = values > precision * xp.max(xp.abs(values))
-    inverse = xp.where(kept, 1 / xp.where(kept, values + ridge, 1.0), 0.0)
-    return vectors @ (inverse * (vectors.T @ rhs))
-
-
-def _feature_gram(x: Any, h: Any) -> Any:
-    """Σ (x ⊗ h)(x ⊗ h)ᵀ from the distinct products xᵢxⱼ and hₐh_b: a quarter of the work."""
-    xp = array_namespace(x, h)
+    Notes
+    -----
+    The ridges shift one and the same matrix, and shifted systems share their Krylov space. A
+    preconditioner would spoil that: for n > d(d + 1) and ridges near 0, a single `fit_gamma`
+    takes fewer iterations than the path. Source: eq-shifted in the book.
+    """
+    x, h, y, low = _data(x, h, y, None)
     n, d = x.shape
-    x_pairs, h_pairs = _pairs(d), _pairs(d + 1)
-    packed = xp.zeros((x_pairs.rows.size, h_pairs.rows.size), dtype=x.dtype, device=device(x))
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        packed += _products(x[start:stop, :], x_pairs).T @ _products(h[start:stop, :], h_pairs)
-    # Entry ((i, a), (j, b)) of the Gram matrix is entry (ij, ab) of the packed one.
-    place = x_pairs.place[:, None, :, None] * h_pairs.rows.size + h_pairs.place[None, :, None, :]
-    flat = xp.take(xp.reshape(packed, (-1,)), xp.asarray(place.reshape(-1), device=device(x)))
-    return xp.reshape(flat, (d * (d + 1), d * (d + 1)))
+    lams = _validate.nonnegative("lams", lams)
+    if lams.ndim != 1 or lams.size == 0:
+        raise ValueError(f"lams must be a sequence of at least one, got shape {lams.shape}")
+    _validate.choice("solver", solver, ("auto", "cg", "eigen"))
+    rtol = _tolerance(rtol)
+    ridges = [float(lam) * n / d for lam in lams]
+    least = min(ridges)
+    problem = Problem(x, h, y, least, metric(x, h, least), rtol, low)
+    if solver == "auto":
+        side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
+        iterating = cost.operations("dual-cg", n, d, problem.iterations("dual-cg"))
+        decomposing = cost.operations(side, n, d, 0) + cost.eigen_operations(size)
+        solver = "cg" if iterating < decomposing else "eigen"
+    gammas, iterations = PATH_SOLVERS[solver](problem, ridges)
+    residual = np.array(
+        [
+            problem._replace(ridge=ridge, metric=problem.metric.shifted(ridge)).residual(gamma)
+            for gamma, ridge in zip(gammas, ridges, strict=True)
+        ]
+    )
+    _warn_above(rtol, solver, float(np.max(residual)))
+    return FitPath(array_namespace(x).stack(gammas), solver, iterations, residual)
 
 
-class _Pairs(NamedTuple):
-    """The pairs i ≤ j: their rows, their columns, and the place of every (i, j) among them."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    place: np.ndarray
-
-
-def _pairs(d: int) -> _Pairs:
-    rows, columns = np.triu_indices(d)
-    place = np.zeros((d, d), dtype=int)
-    place[rows, columns] = place[columns, rows] = np.arange(rows.size)
-    return _Pairs(rows, columns, place)
+def _data(x: Any, h: Any, y: Any, dtype: Any) -> tuple[Any, Any, Any, Any]:
+    name = "float64" if dtype is None else np.dtype(dtype).name
+    _validate.choice("dtype", name, ("float32", "float64"))
+    keep = name == "float32"
+    x = _validate.array("x", x, (None, None), keep_float32=keep)
+    n, d = x.shape
+    h = _validate.array("h", h, (n, d + 1), keep_float32=keep)
+    y = _validate.array("y", y, (n,))
+    return x, h, y, getattr(array_namespace(x, h, y), name)
 
 
-def _products(block: Any, pairs: _Pairs) -> Any:
-    """All products of two entries of each row."""
-    xp = array_namespace(block)
-    left, right = (xp.asarray(index, device=device(block)) for index in pairs[:2])
-    return xp.take(block, left, axis=1) * xp.take(block, right, axis=1)
+def _tolerance(rtol: float) -> float:
+    number = _validate.scalar(_validate.positive, "rtol", rtol)
+    if not 1e-12 <= number <= 0.1:
+        raise ValueError(f"rtol must be between 1e-12 and 0.1, got {rtol}")
+    return number
+
+
+def _eligible(n: int, d: int, ridge: float) -> list[str]:
+    """Solvers that find Γ*, and need no matrix beyond the limit."""
+    features = d * (d + 1)
+    solvers = ["dual-cg" if n <= features else "primal-cg"]
+    for side, size, alone in (("dual", n, n <= features), ("primal", features, n > features)):
+        if (alone or ridge > 0) and 4 * size**2 <= _LARGEST:
+            solvers.append(f"{side}-mixed")
+        if (alone or ridge > 0) and 8 * size**2 <= _LARGEST:
+            solvers.append(side)
+    return solvers
+
+
+def _choose(problem: Problem) -> str:
+    n, d = problem.x.shape
+    float32 = problem.low != array_namespace(problem.x).float64
+    solvers = _eligible(n, d, problem.ridge)
+    costs = {name: cost.operations(name, n, d, 0) for name in solvers if "-" not in name}
+    if min(costs.values(), default=np.inf) > _WORTH_A_CHOICE:
+        for name in solvers:
+            costs[name] = cost.operations(name, n, d, problem.iterations(name), float32)
+    return min(costs, key=costs.get)
+
+
+def _fit(problem: Problem, solver: str) -> Fit:
+    gamma, iterations = SOLVERS[solver](problem)
+    return Fit(gamma, solver, iterations, problem.residual(gamma))
+
+
+def _warn_above(rtol: float, solver: str, residual: float) -> None:
+    if not residual <= rtol:  # a NaN is no convergence either
+        warnings.warn(
+            f"{solver} has reached a residual of {residual:.1e}, above rtol = {rtol:.1e}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )

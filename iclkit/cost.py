@@ -1,0 +1,175 @@
+"""What each way of fitting Γ costs, foretold by the theory that the book is about.
+
+A Krylov solver needs about ½√c·log(2/rtol) iterations, c being the condition number of its system.
+The edges of the spectra of sample covariance matrices follow from the same deterministic
+equivalents as the errors do, so that c is known from the variances of the features alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
+    """Condition number of ΦΦᵀ + ridge (for n ≤ d(d + 1)) or ΦᵀΦ + ridge (above).
+
+    Parameters
+    ----------
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    d : int
+        Dimension.
+    n : int
+        Contexts.
+    ridge : float
+        What is added to the diagonal, at least 0.
+
+    Returns
+    -------
+    float
+        In the limit of large d; finite also at n = d(d + 1), where one eigenvalue apart is left.
+
+    Notes
+    -----
+    The edges are the extrema of z(u) = 1/u − (d/n) Σ t/(tu − 1), the inverse function of the
+    companion Stieltjes transform: for n < d(d + 1) the left edge is the maximum over u < 0, above
+    the one over u > 1/min t; the right edge is the minimum over 0 < u < 1/max t.
+    Source: eq-spectral-edges in the book.
+    """
+    steps = np.geomspace(1e-6, 1e6, 400)
+    if n <= d * t.size:
+        left = -steps / np.mean(t)
+    else:
+        left = (1 + steps) / t.min()
+    right = 1 / ((1 + steps) * t.max())
+
+    def z(u: np.ndarray) -> np.ndarray:
+        return 1 / u - d / n * np.sum(t / (t * u[:, None] - 1), axis=1)
+
+    lowest, highest = max(z(left).max(), 0.0), z(right).min()
+    # Where the left edge vanishes, the least eigenvalue is as if one row more had been there.
+    lowest = max(lowest, t.min() / (4 * max(n, d * t.size) ** 2))
+    return (n * highest + ridge) / (n * lowest + ridge)
+
+
+def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
+    """Condition number of (ΦᵀΦ + ridge) P⁻¹ with P = n·covariance + ridge.
+
+    Parameters
+    ----------
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    d : int
+        Dimension.
+    n : int
+        Contexts, more than d(d + 1) if `ridge` is 0.
+    ridge : float
+        What is added to the diagonal, at least 0.
+
+    Returns
+    -------
+    float
+        In the limit of large d; for ridge = 0 it is ((1 + s)/(1 − s))² with s² = d(d + 1)/n.
+
+    Notes
+    -----
+    Below the spectrum, 1/(v + z) = 1 + d Σ t/(ntv + ridge(1 − z)) has a solution v > 0; its left
+    edge is the largest z(v). Source: eq-spectral-edges in the book.
+    """
+    s = (d * t.size / n) ** 0.5
+    v = np.geomspace(1e-5, 1e2, 200)
+    low, high = np.zeros_like(v), np.ones_like(v)
+    for _ in range(40):
+        z = (low + high) / 2
+        terms = t / (n * t * v[:, None] + ridge * (1 - z[:, None]))
+        below = 1 / (v + z) > 1 + d * np.sum(terms, axis=1)
+        low, high = np.where(below, z, low), np.where(below, high, z)
+    lowest = max(low.max(), 1 / (4 * n**2))
+    return (1 + s) ** 2 / lowest
+
+
+def iterations(
+    solver: str, n: int, d: int, t: np.ndarray, ridge: float = 0.0, rtol: float = 1e-5
+) -> float:
+    """Foretell the iterations of a solver of `iclkit.fit`.
+
+    Parameters
+    ----------
+    solver : str
+        Its name, see `iclkit.fit.fit_gamma`.
+    n : int
+        Contexts.
+    d : int
+        Dimension.
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    ridge : float
+        What is added to the diagonal of the system, at least 0.
+    rtol : float
+        Relative tolerance.
+
+    Returns
+    -------
+    float
+        ½√c·log(2/rtol) for conjugate gradients, a quarter less on the primal side, where it has
+        been seen to stop early; a few for the refinement of a factor; 0 for a direct solver.
+    """
+    if solver.endswith("mixed"):
+        return 4.0
+    if not solver.endswith("cg"):
+        return 0.0
+    primal = solver == "primal-cg"
+    condition = (whitened_condition if primal else plain_condition)(t, d, n, ridge)
+    return (0.37 if primal else 0.5) * condition**0.5 * np.log(2 / rtol)
+
+
+def operations(solver: str, n: int, d: int, iterations: float, float32: bool = False) -> float:
+    """Foretell the time of a solver, in float64 operations of a large matrix product.
+
+    Parameters
+    ----------
+    solver : str
+        Its name, see `iclkit.fit.fit_gamma`.
+    n : int
+        Contexts.
+    d : int
+        Dimension.
+    iterations : float
+        As `iterations` foretells them.
+    float32 : bool
+        Whether a "cg" solver works in float32, at half the price.
+
+    Returns
+    -------
+    float
+        Multiplications and additions that take the same time. The coefficients were fitted to
+        one core of a common server; `benchmarks/` measures them.
+    """
+    product = 4 * n * d**2 * (1.2 + 25 / d)
+    side, _, method = solver.partition("-")
+    if method == "cg":
+        return (iterations * (0.5 if float32 else 1.0) + 3) * product
+    if side == "dual":
+        size, form = n, 2 * d * n**2 + 20 * n**2
+    else:
+        size, form = d * (d + 1), n * d**4 / 2
+    if method == "mixed":
+        # Forming and factoring in float32; a triangular solve waits for memory, not arithmetic.
+        return (form + size**3 / 3) / 2 + iterations * (product + 40 * size**2)
+    return 1.5 * (form + size**3 / 3) + 60 * size**2
+
+
+def eigen_operations(size: int) -> float:
+    """Foretell the time of a symmetric eigendecomposition, in the units of `operations`.
+
+    Parameters
+    ----------
+    size : int
+        Rows of the matrix.
+
+    Returns
+    -------
+    float
+        Operations of a large matrix product that take the same time.
+    """
+    return 30.0 * size**3

@@ -1,0 +1,364 @@
+"""The solvers behind `iclkit.fit`: two linear systems for Γ*, each solved in three ways.
+
+The dual system has one unknown a context, the primal one an unknown for each entry of Γ. A solver
+takes a `Problem` to Γ and its number of iterations, and is entered in `SOLVERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from iclkit import backend, cost
+from iclkit.features import adjoint, gram, kernel, normal, predict
+from iclkit.krylov import conjugate_gradients
+
+# What a pass of iterations in float32 may gain, with a margin to rounding.
+_FLOAT32_GAIN = 1e-5
+
+
+class Metric(NamedTuple):
+    """The map g ↦ P^(-1/2) g, with P = (XᵀX ⊗ HᵀH)/n + ridge (eq-whitening in the book).
+
+    Attributes
+    ----------
+    left, right : arrays of shape (d, d) and (d + 1, d + 1)
+        Eigenvectors of XᵀX and of HᵀH.
+    variances : array of shape (d, d + 1)
+        Products of their eigenvalues over n, in float64; what is not above rounding is 0.
+    scale : array of shape (d, d + 1)
+        (variances + ridge)^(-1/2), and 0 where nothing varies and no ridge is.
+    """
+
+    left: Any
+    right: Any
+    variances: Any
+    scale: Any
+
+    def whiten(self, gradient: Any) -> Any:
+        """Apply P^(-1/2) to an array of shape (d, d + 1), in the basis of the eigenvectors."""
+        return self.scale * (self.left.T @ gradient @ self.right)
+
+    def unwhiten(self, v: Any) -> Any:
+        """Apply the transpose of `whiten`."""
+        return self.left @ (self.scale * v) @ self.right.T
+
+    def shifted(self, ridge: float) -> Metric:
+        """Take another ridge."""
+        xp = array_namespace(self.variances)
+        weights = self.variances + ridge
+        root = xp.sqrt(xp.where(weights > 0, weights, 1.0))
+        return self._replace(scale=xp.where(weights > 0, 1 / root, 0.0))
+
+
+def metric(x: Any, h: Any, ridge: float) -> Metric:
+    """Find the second moments of x and of h.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        Queries.
+    h : array of shape (n, d + 1)
+        Context statistics.
+    ridge : float
+        What is added to P, at least 0.
+
+    Returns
+    -------
+    Metric
+        In 4nd² + O(d³) operations.
+    """
+    xp = array_namespace(x, h)
+    (s, left), (t, right) = (
+        xp.linalg.eigh(xp.astype(part.T @ part, xp.float64)) for part in (x, h)
+    )
+    variances = s[:, None] * t[None, :] / x.shape[0]
+    least = 10 * h.shape[1] * float(xp.finfo(x.dtype).eps) * xp.max(variances)
+    variances = xp.where(variances > least, variances, 0.0)
+    return Metric(left, right, variances, variances).shifted(ridge)
+
+
+class Problem(NamedTuple):
+    """A fit to be made.
+
+    Attributes
+    ----------
+    x, h, y : arrays of shape (n, d), (n, d + 1), (n,)
+        The data.
+    ridge : float
+        λn/d.
+    metric : Metric
+        Of these data and this ridge.
+    rtol : float
+        Tolerance of the residual.
+    low : dtype
+        Precision of the iterations of "cg".
+    """
+
+    x: Any
+    h: Any
+    y: Any
+    ridge: float
+    metric: Metric
+    rtol: float
+    low: Any
+
+    def residual(self, gamma: Any) -> float:
+        """Norm of the whitened gradient at Γ relative to that at 0, in float64."""
+        x, h, y = self[:3]
+        at_zero = _norm(self.metric.whiten(adjoint(x, h, y)))
+        gradient = adjoint(x, h, y - predict(x, h, gamma)) - self.ridge * gamma
+        return _norm(self.metric.whiten(gradient)) / at_zero if at_zero > 0 else 0.0
+
+    def iterations(self, solver: str) -> float:
+        """Foretell the iterations of a solver."""
+        n, d = self.x.shape
+        xp = array_namespace(self.x)
+        t = backend.to_numpy(xp.mean(self.metric.variances, axis=0)) / n
+        t = np.maximum(t, max(1e-12 * t.max(), 1e-300))
+        return cost.iterations(solver, n, d, t, self.ridge, self.rtol)
+
+    def limit(self, solver: str) -> int:
+        """Say after how many iterations a solver is given up."""
+        return round(5 * self.iterations(solver)) + 100
+
+
+def _norm(array: Any) -> float:
+    return float(array_namespace(array).linalg.vector_norm(array))
+
+
+# Conjugate gradients with no matrix but the data -------------------------------------------------
+
+
+class _System(NamedTuple):
+    """A symmetric positive definite linear system that has Γ* as an image of its solution."""
+
+    rhs: Any
+    apply: Callable[[Any], Any]
+    gamma: Callable[[Any], Any]
+    gradient: Callable[[Any], Any]  # from what is left of `rhs` to the whitened gradient
+
+
+def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
+    """(ΦΦᵀ + ridge) z = y, Γ = Φᵀz: conjugate gradients are then Craig's method."""
+    return _System(
+        problem.y,
+        lambda z: predict(x, h, adjoint(x, h, z)) + problem.ridge * z,
+        lambda z: adjoint(x, h, z),
+        lambda left: problem.metric.whiten(adjoint(x, h, left)),
+    )
+
+
+def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
+    """P^(-1/2)(ΦᵀΦ + ridge)P^(-1/2) v = P^(-1/2)Φᵀy, Γ = P^(-1/2) v."""
+    xp, metric = array_namespace(x), problem.metric
+
+    def apply(v: Any) -> Any:
+        low = Metric(*(xp.astype(part, v.dtype, copy=False) for part in metric))
+        gamma = low.unwhiten(v)
+        return low.whiten(normal(x, h, gamma) + problem.ridge * gamma)
+
+    rhs = metric.whiten(adjoint(x, h, problem.y))
+    return _System(rhs, apply, metric.unwhiten, lambda left: left)
+
+
+def _iterate(
+    problem: Problem, solver: str, system_of: Callable[[Problem, Any, Any], _System]
+) -> tuple[Any, int]:
+    """Repeat conjugate gradients on what float64 says is left, until it is within the tolerance."""
+    xp, low = array_namespace(problem.x), problem.low
+    exact = system_of(problem, problem.x, problem.h)
+    data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
+    fast = exact if low == xp.float64 else system_of(problem, *data)
+    solution, left = xp.zeros_like(exact.rhs), exact.rhs
+    at_zero = residual = _norm(exact.gradient(left))
+    iterations, limit, gain = 0, problem.limit(solver), 0.9 * problem.rtol
+    while residual > problem.rtol * at_zero and iterations < limit:
+        (part,), done = conjugate_gradients(
+            fast.apply,
+            xp.astype(left, low, copy=False),
+            rtol=gain if low == xp.float64 else max(gain, _FLOAT32_GAIN),
+            maxiter=limit - iterations,
+        )
+        iterations += done
+        trial = solution + xp.astype(part, xp.float64, copy=False)
+        left_now = exact.rhs - exact.apply(trial)
+        before, now = residual, _norm(exact.gradient(left_now))
+        if now < before:
+            solution, left, residual = trial, left_now, now
+        if not now < before / 2:
+            if low == xp.float64:
+                break
+            fast, low = exact, xp.float64
+        gain = 0.5 * problem.rtol * at_zero / residual if residual > 0 else 1.0
+    return exact.gamma(solution), iterations
+
+
+def _dual_cg(problem: Problem) -> tuple[Any, int]:
+    return _iterate(problem, "dual-cg", _dual_system)
+
+
+def _primal_cg(problem: Problem) -> tuple[Any, int]:
+    return _iterate(problem, "primal-cg", _primal_system)
+
+
+# A factor in float32, refined in float64 ---------------------------------------------------------
+
+
+def _dual_mixed(problem: Problem) -> tuple[Any, int]:
+    system = _dual_system(problem, problem.x, problem.h)
+    solution, iterations = _refine(problem, kernel, system.apply, problem.y)
+    return system.gamma(solution), iterations
+
+
+def _primal_mixed(problem: Problem) -> tuple[Any, int]:
+    x, h, y, ridge = problem[:4]
+    xp = array_namespace(x)
+    shape = (x.shape[1], h.shape[1])
+
+    def apply(v: Any) -> Any:
+        return xp.reshape(normal(x, h, xp.reshape(v, shape)), (-1,)) + ridge * v
+
+    solution, iterations = _refine(problem, gram, apply, xp.reshape(adjoint(x, h, y), (-1,)))
+    return xp.reshape(solution, shape), iterations
+
+
+def _refine(
+    problem: Problem,
+    form: Callable[[Any, Any], Any],
+    apply: Callable[[Any], Any],
+    rhs: Any,
+) -> tuple[Any, int]:
+    """Solve in float64 by conjugate gradients, preconditioned by a Cholesky factor in float32."""
+    xp = array_namespace(problem.x)
+    x, h = (xp.astype(part, xp.float32, copy=False) for part in (problem.x, problem.h))
+    # What is added to lift the least pivots above rounding, the iterations take out again.
+    for lift in (1.0, 1e2, 1e4):
+        matrix = form(x, h)
+        mean = float(xp.linalg.trace(matrix)) / matrix.shape[0]
+        factor = _factor(matrix, problem.ridge + lift * float(xp.finfo(xp.float32).eps) * mean)
+        if factor is not None:
+            break
+    else:
+        return xp.zeros_like(rhs), 0
+
+    def precondition(v: Any) -> Any:
+        half = backend.solve_triangular(factor, xp.astype(v, xp.float32))
+        return xp.astype(backend.solve_triangular(factor, half, transpose=True), xp.float64)
+
+    # The factor makes digits cheap, and near n = d(d + 1) the errors need more of them.
+    return backend.conjugate_gradients(
+        apply, rhs, precondition, rtol=1e-5 * problem.rtol, maxiter=300
+    )
+
+
+def _factor(matrix: Any, ridge: float) -> Any | None:
+    """Factor matrix + ridge = LLᵀ in its own place, or return None if it is not definite."""
+    xp = array_namespace(matrix)
+    like = {"dtype": matrix.dtype, "device": device(matrix)}
+    for block in backend.row_blocks(matrix):
+        rows = block.stop - block.start
+        matrix[block, :] += ridge * xp.eye(rows, matrix.shape[1], k=block.start, **like)
+    try:
+        factor = backend.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return None
+    # Some libraries return NaN instead of raising.
+    return factor if bool(xp.all(xp.isfinite(xp.linalg.diagonal(factor)))) else None
+
+
+# Direct solutions in float64 ---------------------------------------------------------------------
+
+
+def _dual(problem: Problem) -> tuple[Any, int]:
+    x, h, y = _in_float64(problem)
+    rank = x.shape[1] * h.shape[1]
+    return adjoint(x, h, _solve_semidefinite(kernel(x, h), y, problem.ridge, rank)), 0
+
+
+def _primal(problem: Problem) -> tuple[Any, int]:
+    x, h, y = _in_float64(problem)
+    xp = array_namespace(x)
+    rhs = xp.reshape(adjoint(x, h, y), (-1,))
+    solution = _solve_semidefinite(gram(x, h), rhs, problem.ridge, x.shape[0])
+    return xp.reshape(solution, (x.shape[1], h.shape[1])), 0
+
+
+def _in_float64(problem: Problem) -> list[Any]:
+    xp = array_namespace(problem.x)
+    return [xp.astype(part, xp.float64, copy=False) for part in problem[:3]]
+
+
+SOLVERS: dict[str, Callable[[Problem], tuple[Any, int]]] = {
+    "dual": _dual,
+    "dual-mixed": _dual_mixed,
+    "dual-cg": _dual_cg,
+    "primal": _primal,
+    "primal-mixed": _primal_mixed,
+    "primal-cg": _primal_cg,
+}
+
+
+def _solve_semidefinite(matrix: Any, rhs: Any, ridge: float, rank: int) -> Any:
+    """Solve (K + ridge·I) z = b for K ⪰ 0 of at most that rank; if singular, z has least norm."""
+    xp = array_namespace(matrix)
+    size = matrix.shape[0]
+    precision = size * float(xp.finfo(matrix.dtype).eps)
+    if ridge > 0 or rank >= size:
+        factor = _factor(xp.asarray(matrix, copy=True), ridge)
+        pivots = None if factor is None else xp.linalg.diagonal(factor) ** 2
+        # Pivots near rounding mean a hidden lack of rank, such as repeated contexts.
+        if pivots is not None and bool(xp.min(pivots) > 100 * precision * xp.max(pivots)):
+            half = backend.solve_triangular(factor, rhs)
+            return backend.solve_triangular(factor, half, transpose=True)
+    return _spectral_solve(*xp.linalg.eigh(matrix), rhs, ridge)
+
+
+def _spectral_solve(values: Any, vectors: Any, rhs: Any, ridge: float) -> Any:
+    xp = array_namespace(values)
+    precision = values.shape[0] * float(xp.finfo(values.dtype).eps)
+    kept = values > precision * xp.max(xp.abs(values))
+    inverse = xp.where(kept, 1 / xp.where(kept, values + ridge, 1.0), 0.0)
+    return vectors @ (inverse * (vectors.T @ rhs))
+
+
+# Many ridges at once -----------------------------------------------------------------------------
+
+
+def _path_by_cg(problem: Problem, ridges: list[float]) -> tuple[list[Any], int]:
+    x, h, y = problem[:3]
+    n, d = x.shape
+    common = {"rtol": problem.rtol / 3, "maxiter": problem.limit("dual-cg")}
+    if n <= d * (d + 1):
+        solutions, iterations = conjugate_gradients(
+            lambda z: predict(x, h, adjoint(x, h, z)), y, ridges, **common
+        )
+        return [adjoint(x, h, z) for z in solutions], iterations
+    return conjugate_gradients(
+        lambda gamma: normal(x, h, gamma),
+        adjoint(x, h, y),
+        ridges,
+        norm=lambda gradient: _norm(problem.metric.whiten(gradient)),
+        **common,
+    )
+
+
+def _path_by_eigen(problem: Problem, ridges: list[float]) -> tuple[list[Any], int]:
+    x, h, y = problem[:3]
+    n, d = x.shape
+    xp = array_namespace(x)
+    if n <= d * (d + 1):
+        spectrum = xp.linalg.eigh(kernel(x, h))
+        return [adjoint(x, h, _spectral_solve(*spectrum, y, ridge)) for ridge in ridges], 0
+    spectrum = xp.linalg.eigh(gram(x, h))
+    rhs = xp.reshape(adjoint(x, h, y), (-1,))
+    return [xp.reshape(_spectral_solve(*spectrum, rhs, ridge), (d, d + 1)) for ridge in ridges], 0
+
+
+PATH_SOLVERS: dict[str, Callable[[Problem, list[float]], tuple[list[Any], int]]] = {
+    "cg": _path_by_cg,
+    "eigen": _path_by_eigen,
+}
