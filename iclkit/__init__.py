@@ -2,33 +2,45 @@
 
 One idea a module, each readable in one sitting; the book explains them in the same order:
 
-`tasks` and `contexts` draw the data, `moments` knows their exact averages, `fit` finds Γ*,
-`sweep` repeats that many times, `theory` says what the answer is in the limit, `plots` shows
-the two together, and `backend` alone knows which array library and device do the work.
+`tasks` and `contexts` draw the data, `moments` knows their exact averages, `fit` finds Γ* with
+the `solvers` that `cost` foretells to be fastest, built on the products of `features` and on
+`krylov` iterations; `sweep` repeats that many times, `theory` says what the answer is in the
+limit, `plots` shows the two together, and `backend` alone knows which array library and device do
+the work.
 """
 
+from importlib import import_module
 from importlib.metadata import version
-
-from iclkit import backend, contexts, fit, moments, plots, sweep, tasks, theory
-from iclkit.fit import fit_gamma
-from iclkit.sweep import simulate
-from iclkit.theory import effective_ridge, icl_error, idg_error, stieltjes
+from typing import Any
 
 __version__ = version("iclkit")
 
-__all__ = [
-    "backend",
-    "contexts",
-    "effective_ridge",
-    "fit",
-    "fit_gamma",
-    "icl_error",
-    "idg_error",
-    "moments",
-    "plots",
-    "simulate",
-    "stieltjes",
-    "sweep",
-    "tasks",
-    "theory",
-]
+_HOMES = {
+    "effective_ridge": "theory",
+    "fit_gamma": "fit",
+    "fit_gamma_path": "fit",
+    "icl_error": "theory",
+    "idg_error": "theory",
+    "simulate": "sweep",
+    "stieltjes": "theory",
+}
+_MODULES = (
+    "backend", "contexts", "cost", "features", "fit", "krylov", "moments", "plots", "solvers",
+    "sweep", "tasks", "theory",
+)  # fmt: skip
+
+__all__ = sorted((*_HOMES, *_MODULES))
+
+
+def __getattr__(name: str) -> Any:
+    # Modules are imported when they are used: those that draw and tabulate take seconds and
+    # 100 MB, which a process that only fits Γ need not spend.
+    if name in _MODULES:
+        return import_module(f"iclkit.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"iclkit.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'iclkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from iclkit import _validate
-from iclkit.backend import Streams
+from iclkit.backend import Streams, row_blocks
 
 
 class Contexts(NamedTuple):
@@ -61,7 +61,8 @@ def _check(w: Any, ell: int, rho: float) -> tuple[Any, int, float]:
 def _draw_query(w: Any, rho: float, streams: Streams) -> tuple[Any, Any]:
     xp = array_namespace(w)
     n, d = w.shape
-    x = streams.contexts.standard_normal((n, d)) / d**0.5
+    x = streams.contexts.standard_normal((n, d))
+    x /= d**0.5
     return x, xp.vecdot(x, w) + rho**0.5 * streams.noise.standard_normal(n)
 
 
@@ -167,9 +168,8 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
     w, ell, rho = _check(w, ell, rho)
     xp = array_namespace(w)
     n, d = w.shape
-    norm = xp.linalg.vector_norm(w, axis=1, keepdims=True)
-    u = w / xp.where(norm > 0, norm, xp.ones_like(norm))
-    sigma = norm[:, 0] / d**0.5
+    norm = xp.linalg.vector_norm(w, axis=1)
+    sigma = norm / d**0.5
 
     root_gg = xp.sqrt(streams.contexts.chisquare(ell, n))
     across = streams.noise.standard_normal(n)
@@ -177,9 +177,14 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
     along = sigma * root_gg + rho**0.5 * across  # Σ yᵢgᵢ / √(Σ gᵢ²)
     sum_yg, sum_yy = root_gg * along, along**2 + rho * rest
 
-    z = streams.contexts.standard_normal((n, d))
-    z -= xp.vecdot(z, u)[:, None] * u
-    correlation = (d**0.5 / ell) * (sum_yg[:, None] * u + xp.sqrt(sum_yy)[:, None] * z)
-    h = xp.concat([correlation, sum_yy[:, None] / ell], axis=1)
+    h = xp.empty((n, d + 1), dtype=w.dtype, device=device(w))
+    h[:, d] = sum_yy / ell
+    # Block by block, so that next to tasks, x and h nothing of their size is in memory.
+    for rows in row_blocks(w):
+        u = w[rows, :] / xp.where(norm > 0, norm, 1.0)[rows, None]
+        z = streams.contexts.standard_normal(u.shape)
+        z -= xp.vecdot(z, u)[:, None] * u
+        total = sum_yg[rows, None] * u + xp.sqrt(sum_yy)[rows, None] * z
+        h[rows, :d] = (d**0.5 / ell) * total
     x, y = _draw_query(w, rho, streams)
     return Statistics(x, h, y)

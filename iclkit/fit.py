@@ -39,7 +39,7 @@ class Fit(NamedTuple):
         Its iterations; 0 for a direct solver.
     residual : float
         Norm of the gradient of the objective at `gamma`, relative to its norm at Γ = 0, computed
-        in float64 from `gamma` and the data, whatever the solver has claimed. The norm gives all
+        in float64 from the solution and the data. The norm gives all
         directions of the features the same weight (eq-whitening in the book).
     """
 
@@ -271,8 +271,8 @@ def _choose(problem: Problem) -> str:
 
 
 def _fit(problem: Problem, solver: str) -> Fit:
-    gamma, iterations = SOLVERS[solver](problem)
-    return Fit(gamma, solver, iterations, problem.residual(gamma))
+    solution = SOLVERS[solver](problem)
+    return Fit(solution.gamma, solver, solution.iterations, solution.residual)
 
 
 def _warn_above(rtol: float, solver: str, residual: float) -> None:

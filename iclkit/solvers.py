@@ -1,7 +1,7 @@
 """The solvers behind `iclkit.fit`: two linear systems for Γ*, each solved in three ways.
 
 The dual system has one unknown a context, the primal one an unknown for each entry of Γ. A solver
-takes a `Problem` to Γ and its number of iterations, and is entered in `SOLVERS`.
+takes a `Problem` to a `Solution`, and is entered in `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -126,8 +126,30 @@ class Problem(NamedTuple):
         return round(5 * self.iterations(solver)) + 100
 
 
+class Solution(NamedTuple):
+    """What a solver has found.
+
+    Attributes
+    ----------
+    gamma : array of shape (d, d + 1)
+        Γ, in float64.
+    iterations : int
+        0 for a direct solver.
+    residual : float
+        As `Problem.residual` has it.
+    """
+
+    gamma: Any
+    iterations: int
+    residual: float
+
+
 def _norm(array: Any) -> float:
     return float(array_namespace(array).linalg.vector_norm(array))
+
+
+def _checked(problem: Problem, gamma: Any, iterations: int) -> Solution:
+    return Solution(gamma, iterations, problem.residual(gamma))
 
 
 # Conjugate gradients with no matrix but the data -------------------------------------------------
@@ -167,7 +189,7 @@ def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
 
 def _iterate(
     problem: Problem, solver: str, system_of: Callable[[Problem, Any, Any], _System]
-) -> tuple[Any, int]:
+) -> Solution:
     """Repeat conjugate gradients on what float64 says is left, until it is within the tolerance."""
     xp, low = array_namespace(problem.x), problem.low
     exact = system_of(problem, problem.x, problem.h)
@@ -194,27 +216,29 @@ def _iterate(
                 break
             fast, low = exact, xp.float64
         gain = 0.5 * problem.rtol * at_zero / residual if residual > 0 else 1.0
-    return exact.gamma(solution), iterations
+    # This residual is the one of Γ, as `left` is what float64 says, and needs no other pass.
+    reached = residual / at_zero if at_zero > 0 else 0.0
+    return Solution(exact.gamma(solution), iterations, reached)
 
 
-def _dual_cg(problem: Problem) -> tuple[Any, int]:
+def _dual_cg(problem: Problem) -> Solution:
     return _iterate(problem, "dual-cg", _dual_system)
 
 
-def _primal_cg(problem: Problem) -> tuple[Any, int]:
+def _primal_cg(problem: Problem) -> Solution:
     return _iterate(problem, "primal-cg", _primal_system)
 
 
 # A factor in float32, refined in float64 ---------------------------------------------------------
 
 
-def _dual_mixed(problem: Problem) -> tuple[Any, int]:
+def _dual_mixed(problem: Problem) -> Solution:
     system = _dual_system(problem, problem.x, problem.h)
     solution, iterations = _refine(problem, kernel, system.apply, problem.y)
-    return system.gamma(solution), iterations
+    return _checked(problem, system.gamma(solution), iterations)
 
 
-def _primal_mixed(problem: Problem) -> tuple[Any, int]:
+def _primal_mixed(problem: Problem) -> Solution:
     x, h, y, ridge = problem[:4]
     xp = array_namespace(x)
     shape = (x.shape[1], h.shape[1])
@@ -223,7 +247,7 @@ def _primal_mixed(problem: Problem) -> tuple[Any, int]:
         return xp.reshape(normal(x, h, xp.reshape(v, shape)), (-1,)) + ridge * v
 
     solution, iterations = _refine(problem, gram, apply, xp.reshape(adjoint(x, h, y), (-1,)))
-    return xp.reshape(solution, shape), iterations
+    return _checked(problem, xp.reshape(solution, shape), iterations)
 
 
 def _refine(
@@ -273,18 +297,19 @@ def _factor(matrix: Any, ridge: float) -> Any | None:
 # Direct solutions in float64 ---------------------------------------------------------------------
 
 
-def _dual(problem: Problem) -> tuple[Any, int]:
+def _dual(problem: Problem) -> Solution:
     x, h, y = _in_float64(problem)
     rank = x.shape[1] * h.shape[1]
-    return adjoint(x, h, _solve_semidefinite(kernel(x, h), y, problem.ridge, rank)), 0
+    solution = _solve_semidefinite(kernel(x, h), y, problem.ridge, rank)
+    return _checked(problem, adjoint(x, h, solution), 0)
 
 
-def _primal(problem: Problem) -> tuple[Any, int]:
+def _primal(problem: Problem) -> Solution:
     x, h, y = _in_float64(problem)
     xp = array_namespace(x)
     rhs = xp.reshape(adjoint(x, h, y), (-1,))
     solution = _solve_semidefinite(gram(x, h), rhs, problem.ridge, x.shape[0])
-    return xp.reshape(solution, (x.shape[1], h.shape[1])), 0
+    return _checked(problem, xp.reshape(solution, (x.shape[1], h.shape[1])), 0)
 
 
 def _in_float64(problem: Problem) -> list[Any]:
@@ -292,7 +317,7 @@ def _in_float64(problem: Problem) -> list[Any]:
     return [xp.astype(part, xp.float64, copy=False) for part in problem[:3]]
 
 
-SOLVERS: dict[str, Callable[[Problem], tuple[Any, int]]] = {
+SOLVERS: dict[str, Callable[[Problem], Solution]] = {
     "dual": _dual,
     "dual-mixed": _dual_mixed,
     "dual-cg": _dual_cg,
