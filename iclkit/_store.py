@@ -91,6 +91,7 @@ class Store:
         self.changing = threading.RLock()  # hold it while changing what `make` reads
         self._make = make
         self._timer: threading.Timer | None = None
+        self._changed = False
 
     def __enter__(self) -> Store:
         if self.file is not None:
@@ -111,7 +112,7 @@ class Store:
         if self.file is not None:
             try:
                 with self.changing:
-                    if self._timer is not None:
+                    if self._changed:
                         self.write()
             finally:
                 self._lock.release()
@@ -121,6 +122,7 @@ class Store:
         with self.changing:
             if self.file is None:
                 return
+            self._changed = True
             if self._timer is not None:
                 self._timer.cancel()
             part = self.file.with_name(f".{self.file.name}.part")
@@ -129,11 +131,12 @@ class Store:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(part, self.file)
-            self._timer = None
+            self._timer, self._changed = None, False
 
     def write_soon(self) -> None:
         """Put the state on disk after a second at most, and together with what comes until then."""
         with self.changing:
+            self._changed = True
             if self.file is not None and self._timer is None:
                 self._timer = threading.Timer(_PATIENCE, self._write_late)
                 self._timer.daemon = True

@@ -125,12 +125,15 @@ class Table:
             m = max(m + 1, math.ceil(min(self._most, 1.1 * m * ratio**2)))
         return self._most
 
+    def _have(self, row: int) -> np.ndarray:
+        """Say of each run whether it is there, with all that was measured."""
+        there = [~np.isnan(samples[row]) for samples in self.samples.values()]
+        return np.all(there, axis=0) if there else np.zeros(0, dtype=bool)
+
     def _count(self, row: int) -> int:
         """Count the runs before the first gap."""
-        for samples in self.samples.values():
-            gaps = np.isnan(samples[row])
-            return int(gaps.argmax()) if gaps.any() else len(gaps)
-        return 0
+        have = self._have(row)
+        return len(have) if have.all() else int(have.argmin())
 
     def missing(self) -> list[tuple[int, int]]:
         """List the runs of this round as (point, run).
@@ -140,8 +143,7 @@ class Table:
         runs = []
         for row in range(len(self.points)):
             if row not in self.finished:
-                have = [~np.isnan(samples[row]) for samples in self.samples.values()][:1]
-                done = set(np.flatnonzero(have[0]).tolist()) if have else set()
+                done = set(np.flatnonzero(self._have(row)).tolist())
                 runs += [(row, run) for run in range(self._target(row)) if run not in done]
         return sorted(runs, key=lambda pair: pair[1] > 0)
 
@@ -171,11 +173,11 @@ class Table:
                 f"measure must return finite numbers called {', '.join(self.samples)}, "
                 f"got {dict(values)} at {say(self.points[row])}, run {run}"
             )
+        size = next(iter(self.samples.values())).shape[1]
+        if run >= size:
+            room = np.full((len(self.points), max(run + 1, self._least) - size), np.nan)
+            self.samples = {name: np.hstack([old, room]) for name, old in self.samples.items()}
         for name, value in values.items():
-            if run >= self.samples[name].shape[1]:
-                room = np.full((len(self.points), max(run + 1, self._least)), np.nan)
-                room[:, : self.samples[name].shape[1]] = self.samples[name]
-                self.samples[name] = room
             self.samples[name][row, run] = value
         return self._settle(row)
 

@@ -314,7 +314,8 @@ def sweep(
                 raise ValueError(f"{file} {problem}: give another file") from None
             if not table.missing() and _same_request(stored, about, coords):
                 return stored
-            _add(about, {name: stored.attrs[name] for name in stored.attrs.keys() - about.keys()})
+            earlier = stored.attrs.keys() - about.keys() - {"digest", "unfinished"}
+            _add(about, {name: stored.attrs[name] for name in earlier})
             about["wall_time"] = float(stored.attrs["wall_time"])
         _add(about, _store.provenance())
         warned = set()
@@ -327,15 +328,16 @@ def sweep(
                 ]
                 with _workers.outcomes(tasks, workers) as outcomes:
                     for outcome in outcomes:
+                        if outcome.failure is None:
+                            with store.changing:
+                                finished = table.add(outcome.row, outcome.run, outcome.values)
+                                _add(about, {"device": outcome.device})
+                                store.write() if finished else store.write_soon()
                         for category, message in set(outcome.warned) - warned:
                             warned.add((category, message))
                             warnings.warn(message, category, stacklevel=2)
                         if outcome.failure is not None:
                             raise _failure(outcome, table.points[outcome.row])
-                        with store.changing:
-                            finished = table.add(outcome.row, outcome.run, outcome.values)
-                            _add(about, {"device": outcome.device})
-                            store.write() if finished else store.write_soon()
                         bar.set_postfix_str(f"{len(table.finished)}/{len(table.points)} points")
                         bar.update()
         store.write()

@@ -148,7 +148,7 @@ def once_fatal(seed, *, a):
 
 
 def slow(seed, *, a):
-    time.sleep(0.05)
+    time.sleep(0.03)
     return gaussian(seed)
 
 
@@ -262,7 +262,7 @@ def test_standard_errors_are_those_of_the_means():
     assert 1 - 4 * np.sqrt(2 / z.size) < spread < 9 / 7 + 4 * 2 * np.sqrt(2 / z.size)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(st.randoms(use_true_random=False), st.integers(0, 1000), st.floats(0.02, 0.5))
 def test_order_and_interruptions_do_not_matter(random, seed, precision):
     coords = _table.coordinates(GRID)
@@ -307,11 +307,9 @@ def test_warnings_come_through_once(workers):
     assert {w.filename for w in caught} == {__file__}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_failure_names_the_point(workers, tmp_path):
-    file = tmp_path / "x.nc"
+def test_failure_names_the_point():
     with pytest.raises(RuntimeError, match="run 0 at a=2 failed: KeyError: 'no such thing'") as e:
-        sweep(failing, {"a": [1, 2, 3]}, file, seed=1, workers=workers)
+        sweep(failing, {"a": [1, 2, 3]}, seed=1, workers=1)
     assert "in failing" in e.value.__notes__[0]
 
 
@@ -363,8 +361,9 @@ def test_a_worker_of_a_cluster_is_killed(tmp_path, monkeypatch):
     ):
         killed = sweep(once_fatal, {"a": [1, 2, 3]}, tmp_path / "x.nc", **options)
         assert not fuse.exists()
-        again = sweep(once_fatal, {"a": [1, 2, 3]}, **options)
-    assert identical(killed, alone) and identical(again, alone)
+        with pytest.raises(RuntimeError, match="run 0 at a=2 failed: KeyError: 'no such thing'"):
+            sweep(failing, {"a": [1, 2, 3]}, **options)
+    assert identical(killed, alone)
 
 
 # Sweeps: files --------------------------------------------------------------------------------
@@ -479,7 +478,7 @@ def test_killed_sweep_is_resumed(tmp_path, runs_made, monkeypatch):
     assert len(kept) + len(again) == resumed.runs.sum()
     assert identical(resumed, module.run(None, 1))
     assert resumed.measure == "experiment.measure"
-    assert resumed.wall_time > stored.wall_time
+    assert resumed.wall_time > stored.wall_time and resumed.unfinished == 0
 
 
 def test_interrupted_sweep_stops_its_workers(tmp_path, runs_made):
@@ -587,7 +586,7 @@ def test_provenance_is_complete_and_impersonal(tmp_path, monkeypatch):
     monkeypatch.setattr(_store, "_commit", lambda: "elsewhere")
     second = sweep(gaussian, GRID, file, seed=2**40, precision=0.1, runs=(2, 30), workers=1)
     assert second.commit == f"{about['commit']}; elsewhere" and second.numpy == about["numpy"]
-    assert second.wall_time > first.wall_time
+    assert second.wall_time > first.wall_time and second.unfinished == 0
 
 
 def test_commit_is_of_the_checkout(tmp_path, monkeypatch):
