@@ -147,7 +147,10 @@ def once_fatal(seed, *, a):
     return gaussian(seed)
 
 
-def slow(seed, *, a):
+def slow(seed, *, a, file):
+    """Enter the run in a file: a worker that is there already has no new environment."""
+    with open(file, "a") as stream:
+        stream.write("run\n")
     time.sleep(0.03)
     return gaussian(seed)
 
@@ -481,29 +484,34 @@ def test_killed_sweep_is_resumed(tmp_path, runs_made, monkeypatch):
     assert resumed.wall_time > stored.wall_time and resumed.unfinished == 0
 
 
-def test_interrupted_sweep_stops_its_workers(tmp_path, runs_made):
-    file = tmp_path / "x.nc"
+def test_interrupted_sweep_stops_its_workers(tmp_path):
+    file, made = tmp_path / "x.nc", tmp_path / "made"
+    grid = {"a": [1, 2, 3], "file": str(made)}
     kind = {"seed": 1, "precision": 0.01, "runs": (30, 30)}
+    made.touch()
+
+    def count():
+        return len(made.read_text().splitlines())
 
     def interrupt():
-        while len(runs_made()) < 20:
+        deadline = time.monotonic() + 60
+        while count() < 20 and time.monotonic() < deadline:
             time.sleep(0.02)
         signal.raise_signal(signal.SIGINT)
 
     watcher = threading.Thread(target=interrupt)
     watcher.start()
     with pytest.raises(KeyboardInterrupt):
-        sweep(slow, {"a": [1, 2, 3]}, file, **kind, workers=2)
+        sweep(slow, grid, file, **kind, workers=2)
     watcher.join()
-    stored, made = load(file), len(runs_made())
-    assert 5 < np.isfinite(stored.x_run).sum() < 90 and stored.unfinished > 0
+    before, stored = count(), load(file)
+    kept = int(np.isfinite(stored.x_run).sum())
+    assert 5 < kept <= before < 90 and stored.unfinished > 0
     time.sleep(0.3)
-    assert len(runs_made()) == made
-    resumed = sweep(slow, {"a": [1, 2, 3]}, file, **kind, workers=1)
-    lost = made - int(np.isfinite(stored.x_run).sum())
-    assert len(runs_made()) == 90 + lost
-    assert np.all(resumed.runs == 30)
-    was, now = stored.x_run.values, resumed.x_run.values[:, : stored.sizes["run"]]
+    assert count() == before
+    resumed = sweep(slow, grid, file, **kind, workers=1)
+    assert np.all(resumed.runs == 30) and count() == before + 90 - kept
+    was, now = stored.x_run.values, resumed.x_run.values[..., : stored.sizes["run"]]
     np.testing.assert_array_equal(np.where(np.isnan(was), now, was), now)
 
 
