@@ -73,19 +73,28 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
 
     Notes
     -----
-    Below the spectrum, 1/(v + z) = 1 + d Σ t/(ntv + ridge(1 − z)) has a solution v > 0; its left
-    edge is the largest z(v). Source: eq-spectral-edges in the book.
+    Off the spectrum, 1/q = 1 + d Σ t/(nt(q − z) + ridge(1 − z)) ties q to z: the left edge is the
+    largest z of 0 < q < 1, with all terms positive, and the right edge the least z of q > 1, with
+    all terms negative. Source: eq-spectral-edges in the book.
     """
-    s = (d * t.size / n) ** 0.5
-    v = np.geomspace(1e-5, 1e2, 200)
-    low, high = np.zeros_like(v), np.ones_like(v)
-    for _ in range(40):
-        z = (low + high) / 2
-        terms = t / (n * t * v[:, None] + ridge * (1 - z[:, None]))
-        below = 1 / (v + z) > 1 + d * np.sum(terms, axis=1)
-        low, high = np.where(below, z, low), np.where(below, high, z)
-    lowest = max(low.max(), 1 / (4 * n**2))
-    return (1 + s) ** 2 / lowest
+    steps = np.geomspace(1e-6, 1e6, 200)
+    left, right = steps / (1 + steps), 1 + steps
+
+    def z(q: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        for _ in range(40):
+            middle = (low + high) / 2
+            terms = t / (n * t * (q - middle)[:, None] + ridge * (1 - middle)[:, None])
+            above = 1 / q > 1 + d * np.sum(terms, axis=1)
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return low
+
+    def poles(q: np.ndarray) -> np.ndarray:
+        return (n * t * q[:, None] + ridge) / (n * t + ridge)
+
+    ridgeless = right * (1 + d * t.size / n / steps)
+    lowest = z(left, np.zeros_like(left), poles(left).min(axis=1)).max()
+    highest = z(right, poles(right).max(axis=1), ridgeless).min()
+    return highest / max(lowest, 1 / (4 * n**2))
 
 
 def iterations(
