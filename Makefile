@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup book test lab lint lock clean
+.PHONY: setup book test data benchmarks lab lint lock clean
 
 setup: $(READY)
 
@@ -32,6 +32,14 @@ test: setup
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore tests/test_site.py tests
 	$(MAKE) book
 	$(BIN)/python -m pytest tests/test_site.py
+
+# What is stored in book/data, computed anew at full size: each experiment goes on where it stopped,
+# and one that is finished is left alone until its file is deleted.
+data: setup
+	for experiment in experiments/*.py; do $(BIN)/python $$experiment || exit; done
+
+benchmarks: setup
+	$(BIN)/python benchmarks/fits.py
 
 lab: setup
 	$(BIN)/jupyter lab book

@@ -161,7 +161,7 @@ class Table:
         """Enter one run; True if its point is finished with it."""
         if not self.samples:
             taken = {*self._coords.variables, *self._dims, "run", "runs"}
-            made = [name + end for name in values for end in ("", "_error", "_run")]
+            made = [name + end for name in values for end in ("", "_se", "_run")]
             if not made or len({*made, *taken}) < len(made) + len(taken):
                 raise ValueError(
                     "measure must return at least one number, under names other than "
@@ -210,7 +210,7 @@ class Table:
             mean, error = (np.reshape(column, self._shape) for column in zip(*pairs, strict=True))
             used = np.flatnonzero(~np.isnan(samples).all(axis=0)).max(initial=-1) + 1
             data[name] = (self._dims, mean)
-            data[f"{name}_error"] = (self._dims, error)
+            data[f"{name}_se"] = (self._dims, error)
             data[f"{name}_run"] = (
                 (*self._dims, "run"), samples[:, :used].reshape(*self._shape, used)
             )  # fmt: skip

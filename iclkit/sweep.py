@@ -256,7 +256,7 @@ def sweep(
     Returns
     -------
     xarray.Dataset
-        For each name `v` that `measure` returns, `v` is the mean over runs, `v_error` its standard
+        For each name `v` that `measure` returns, `v` is the mean over runs, `v_se` its standard
         error, and `v_run` the runs themselves along "run", NaN beyond their number, which is
         `runs`. All parameters are coordinates. The attributes tell the provenance; where sessions
         differed in one, it lists all; `wall_time` is their sum in seconds.

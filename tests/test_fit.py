@@ -139,7 +139,7 @@ X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
         ((X, H, Y, np.inf), {}, ValueError, "lam must be finite and at least 0, got inf"),
         ((X, H, Y, 1e308), {}, ValueError, "lam must be 0 or between 1e-75 and 1e.75, got 1e.308"),
         ((X, H, Y, [1.0]), {}, ValueError, "lam must be a single number"),
-        ((X, H, Y), {"solver": "magic"}, ValueError, "solver must be one of auto, dual, dual-mixed"),
+        ((X, H, Y), {"solver": "magic"}, ValueError, "solver must be one of auto, dual"),
     ],
 )
 def test_bad_arguments(arguments, keywords, error, message):

@@ -213,7 +213,7 @@ def test_means_errors_and_counts_are_of_the_runs():
             runs = data[f"{name}_run"].values[point]
             assert np.all(np.isfinite(runs[:m])) and np.all(np.isnan(runs[m:]))
             assert data[name][point] == runs[:m].mean()
-            assert data[f"{name}_error"][point] == runs[:m].std(ddof=1) / np.sqrt(m)
+            assert data[f"{name}_se"][point] == runs[:m].std(ddof=1) / np.sqrt(m)
     assert data.sizes["run"] == data.runs.max()
     assert len(np.unique(data.x_run)) == data.runs.sum() + 1  # and NaN
 
@@ -221,7 +221,7 @@ def test_means_errors_and_counts_are_of_the_runs():
 def test_runs_are_added_until_the_means_are_precise():
     data = sweep(gaussian, GRID, seed=1, precision=0.02, runs=(5, 2000), workers=1)
     for name in ("x", "y"):
-        assert np.all(data[f"{name}_error"] <= 0.02 * abs(data[name]))
+        assert np.all(data[f"{name}_se"] <= 0.02 * abs(data[name]))
     assert data.runs[0] > data.runs[1] > data.runs[2] >= 5
     few = sweep(gaussian, GRID, seed=1, precision=1e-6, runs=(2, 7), workers=1)
     assert np.all(few.runs == 7) and few.unfinished == 0
@@ -258,7 +258,7 @@ def test_parameters_can_go_together():
 def test_standard_errors_are_those_of_the_means():
     means = np.linspace(1, 3, 200)
     data = sweep(gaussian, {"mean": means, "sd": 0.4}, seed=6, precision=0.03, workers=1)
-    z = ((data.x - data["mean"]) / data.x_error).values
+    z = ((data.x - data["mean"]) / data.x_se).values
     assert abs(z.mean()) < 4 / np.sqrt(z.size)
     # Student's t with 9 degrees of freedom or more has a variance between 1 and 9/7.
     spread = z.std(ddof=1) ** 2
@@ -681,7 +681,7 @@ def test_every_point_is_checked_before_the_first_run():
         ({"x": np.nan}, "finite numbers called x, got .*nan.* at mean=1.0, sd=0.3, run 0"),
         ({}, "at least one number"),
         ({"mean": 1.0}, "names other than mean, run, runs, sd, got mean"),
-        ({"x": 1.0, "x_error": 1.0}, "names other than"),
+        ({"x": 1.0, "x_se": 1.0}, "names other than"),
     ],
 )
 def test_measure_must_return_numbers_with_names(returned, message):
