@@ -6,6 +6,7 @@ foretells, and the check of what they return.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -118,8 +119,8 @@ def fit_gamma(
     ValueError, TypeError
         If shapes do not match, an array does not hold finite real numbers, `lam` is negative or
         not finite, `rtol` is out of range, or `solver` or `dtype` is unknown; also for an
-        iterative primal solver where lam = 0 and n ≤ d(d + 1), as there its preconditioner would
-        pick another one of the many minimisers.
+        iterative primal solver where n ≤ d(d + 1): there its preconditioner would pick another
+        one of the many minimisers, or of the Γ that a small ridge can hardly tell apart.
 
     Warns
     -----
@@ -132,32 +133,33 @@ def fit_gamma(
     D = d(d + 1), in operations of a large float64 matrix product, 1.5(2dn² + n³/3) for "dual",
     1.5(nd⁴/2 + D³/3) for "primal", a third of that and 4 refinements for "mixed", and 4nd² an
     iteration for "cg", with iterations from the spectrum of HᵀH, see `iclkit.cost.iterations`.
-    The dual side is considered for n ≤ D or with a ridge, the primal one for n > D or with a
-    ridge; "cg" on the dual side only for n ≤ D, on the primal side only for n > D; no matrix above
-    8 GiB. Below 1e7 operations the direct solver is taken at once. Should the chosen solver miss
-    the tolerance, as with repeated contexts, whose labels cannot all be met, the direct one
-    follows.
+    The dual side is considered for n ≤ D or with a ridge, its "cg" only for n ≤ D; the primal
+    side for n > D, and with a ridge its direct solver also below; no matrix above 8 GiB. Below
+    1e7 operations the direct solver is taken at once. Should the chosen solver miss the
+    tolerance, as with repeated contexts, whose labels cannot all be met, the direct one follows.
+
+    The residual cannot tell minimisers apart. Where lam = 0 and n > d(d + 1), but repetitions
+    leave features of less than full rank, only "dual" and "primal" take the one of least norm.
 
     Source: eq-loss, eq-primal, eq-dual and eq-whitening in the book.
     """
-    x, h, y, low = _data(x, h, y, dtype)
+    x, h, y, scale, low = _data(x, h, y, dtype)
     n, d = x.shape
     lam = _validate.scalar(_validate.nonnegative, "lam", lam)
     _validate.choice("solver", solver, ("auto", *SOLVERS))
     rtol = _tolerance(rtol)
-    ridge = lam * n / d
-    if solver in ("primal-mixed", "primal-cg") and ridge == 0 and n <= d * (d + 1):
-        raise ValueError(
-            f"solver must be a dual one or primal where lam = 0 and n <= d(d + 1), got {solver}"
-        )
+    ridge, shrinkage = _ridge(lam * n / d, scale)
+    if solver in ("primal-mixed", "primal-cg") and n <= d * (d + 1):
+        raise ValueError(f"solver must be a dual one or primal where n <= d(d + 1), got {solver}")
     problem = Problem(x, h, y, ridge, metric(x, h, ridge), rtol, low)
     choice = solver if solver != "auto" else _choose(problem)
     fit = _fit(problem, choice)
-    direct = choice.split("-")[0]
-    if solver == "auto" and not fit.residual <= rtol and direct in _eligible(n, d, ridge):
+    direct = choice.partition("-")[0]
+    spare = solver == "auto" and direct != choice and direct in _eligible(n, d, ridge)
+    if spare and not fit.residual <= rtol:
         fit = _fit(problem, direct)
     _warn_above(rtol, fit.solver, fit.residual)
-    return fit
+    return fit._replace(gamma=fit.gamma * (scale.gamma * shrinkage))
 
 
 def fit_gamma_path(
@@ -178,7 +180,8 @@ def fit_gamma_path(
     solver : {"auto", "cg", "eigen"}
         "cg" is conjugate gradients with one sequence of products for all ridges, as many as the
         smallest needs; "eigen" one eigendecomposition of the dual matrix, or of the primal one
-        where n > d(d + 1). "auto" takes the one that is foretold to be faster.
+        where n > d(d + 1). "auto" takes the one that is foretold to be faster, and "eigen" should
+        "cg" miss the tolerance, but never for a matrix above 8 GiB.
     rtol : float
         Tolerance for the residual of each, in [1e-12, 0.1].
 
@@ -203,33 +206,38 @@ def fit_gamma_path(
     preconditioner would spoil that: for n > d(d + 1) and ridges near 0, a single `fit_gamma`
     takes fewer iterations than the path. Source: eq-shifted in the book.
     """
-    x, h, y, low = _data(x, h, y, None)
+    x, h, y, scale, low = _data(x, h, y, None)
     n, d = x.shape
     lams = _validate.nonnegative("lams", lams)
     if lams.ndim != 1 or lams.size == 0:
         raise ValueError(f"lams must be a sequence of at least one, got shape {lams.shape}")
     _validate.choice("solver", solver, ("auto", "cg", "eigen"))
     rtol = _tolerance(rtol)
-    ridges = [float(lam) * n / d for lam in lams]
+    ridges, shrinkage = zip(*(_ridge(float(lam) * n / d, scale) for lam in lams), strict=True)
     least = min(ridges)
     problem = Problem(x, h, y, least, metric(x, h, least), rtol, low)
+    side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
+    choice, spare = solver, solver == "auto" and 8 * size**2 <= _LARGEST
     if solver == "auto":
-        side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
         iterating = cost.operations("dual-cg", n, d, problem.iterations("dual-cg"))
         decomposing = cost.operations(side, n, d, 0) + cost.eigen_operations(size)
-        solver = "cg" if iterating < decomposing else "eigen"
-    gammas, iterations = PATH_SOLVERS[solver](problem, ridges)
-    residual = np.array(
-        [
-            problem._replace(ridge=ridge, metric=problem.metric.shifted(ridge)).residual(gamma)
-            for gamma, ridge in zip(gammas, ridges, strict=True)
-        ]
-    )
-    _warn_above(rtol, solver, float(np.max(residual)))
-    return FitPath(array_namespace(x).stack(gammas), solver, iterations, residual)
+        choice = "eigen" if spare and decomposing <= iterating else "cg"
+    path = _path(problem, ridges, choice)
+    if spare and choice == "cg" and not np.max(path.residual) <= rtol:
+        path = _path(problem, ridges, "eigen")
+    _warn_above(rtol, path.solver, float(np.max(path.residual)))
+    scales = np.array(shrinkage)[:, None, None] * scale.gamma
+    return path._replace(gamma=path.gamma * array_namespace(x).asarray(scales))
 
 
-def _data(x: Any, h: Any, y: Any, dtype: Any) -> tuple[Any, Any, Any, Any]:
+class _Scale(NamedTuple):
+    """By what the features and Γ of the user are larger than those that are computed with."""
+
+    features: float
+    gamma: float
+
+
+def _data(x: Any, h: Any, y: Any, dtype: Any) -> tuple[Any, Any, Any, _Scale, Any]:
     name = "float64" if dtype is None else np.dtype(dtype).name
     _validate.choice("dtype", name, ("float32", "float64"))
     keep = name == "float32"
@@ -237,7 +245,28 @@ def _data(x: Any, h: Any, y: Any, dtype: Any) -> tuple[Any, Any, Any, Any]:
     n, d = x.shape
     h = _validate.array("h", h, (n, d + 1), keep_float32=keep)
     y = _validate.array("y", y, (n,))
-    return x, h, y, getattr(array_namespace(x, h, y), name)
+    (x, of_x), (h, of_h), (y, of_y) = map(_moderate, (x, h, y))
+    scale = _Scale(of_x * of_h, of_y / of_x / of_h)
+    return x, h, y, scale, getattr(array_namespace(x, h, y), name)
+
+
+def _moderate(array: Any) -> tuple[Any, float]:
+    """Divide numbers far from 1 by a power of 2, which rounds nothing, so that none overflows."""
+    xp = array_namespace(array)
+    largest = max(float(xp.max(array)), -float(xp.min(array)))
+    if largest == 0 or 1e-3 <= largest <= 1e2:
+        return array, 1.0
+    scale = 2.0 ** (math.frexp(largest)[1] - 1)
+    return array / scale, scale
+
+
+def _ridge(ridge: float, scale: _Scale) -> tuple[float, float]:
+    """Take a ridge to scaled features, and say by what Γ is to be multiplied for it.
+
+    Beyond 1e25, all that it does is to divide Γ; as a number it would leave the range of float32.
+    """
+    ridge = ridge / scale.features / scale.features
+    return min(ridge, 1e25), 1e25 / max(ridge, 1e25)
 
 
 def _tolerance(rtol: float) -> float:
@@ -251,11 +280,15 @@ def _eligible(n: int, d: int, ridge: float) -> list[str]:
     """Solvers that find Γ*, and need no matrix beyond the limit."""
     features = d * (d + 1)
     solvers = ["dual-cg" if n <= features else "primal-cg"]
-    for side, size, alone in (("dual", n, n <= features), ("primal", features, n > features)):
-        if (alone or ridge > 0) and 4 * size**2 <= _LARGEST:
-            solvers.append(f"{side}-mixed")
-        if (alone or ridge > 0) and 8 * size**2 <= _LARGEST:
-            solvers.append(side)
+    dual, primal = n <= features or ridge > 0, n > features
+    for name, size, bytes_each, allowed in (
+        ("dual", n, 8, dual),
+        ("dual-mixed", n, 4, dual),
+        ("primal", features, 8, primal or ridge > 0),
+        ("primal-mixed", features, 4, primal),
+    ):
+        if allowed and bytes_each * size**2 <= _LARGEST:
+            solvers.append(name)
     return solvers
 
 
@@ -273,6 +306,15 @@ def _choose(problem: Problem) -> str:
 def _fit(problem: Problem, solver: str) -> Fit:
     solution = SOLVERS[solver](problem)
     return Fit(solution.gamma, solver, solution.iterations, solution.residual)
+
+
+def _path(problem: Problem, ridges: Sequence[float], solver: str) -> FitPath:
+    gammas, iterations = PATH_SOLVERS[solver](problem, ridges)
+    residual = [
+        problem._replace(ridge=ridge, metric=problem.metric.shifted(ridge)).residual(gamma)
+        for gamma, ridge in zip(gammas, ridges, strict=True)
+    ]
+    return FitPath(array_namespace(problem.x).stack(gammas), solver, iterations, np.array(residual))
 
 
 def _warn_above(rtol: float, solver: str, residual: float) -> None:

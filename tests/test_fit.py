@@ -1,14 +1,20 @@
 """Fits: against numpy's least squares, on both sides of the threshold and where data repeat."""
 
+import tracemalloc
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iclkit import backend, cost, fit, solvers
 from iclkit.backend import streams
 from iclkit.contexts import draw_statistics
-from iclkit.fit import fit_gamma
-from iclkit.tasks import draw_tasks
+from iclkit.fit import ConvergenceWarning, fit_gamma, fit_gamma_path
+from iclkit.moments import population_moments, prediction_error, task_moments
+from iclkit.solvers import SOLVERS, Problem, metric
+from iclkit.tasks import assign_tasks, draw_tasks
 
 
 def data(n, d, seed=0, rho=0.1):
@@ -35,18 +41,18 @@ def reference(x, h, y, lam):
 @pytest.mark.parametrize("n", [1, 20, 41, 42, 43, 90])
 def test_agrees_with_least_squares(solver, lam, n):
     x, h, y = data(n, 6)
-    fit = fit_gamma(x, h, y, lam, solver=solver)
+    result = fit_gamma(x, h, y, lam, solver=solver)
     expected = reference(x, h, y, lam)
     # Normal equations square the condition number, which is largest at n = d(d + 1) = 42.
     condition = np.linalg.cond(features(x, h)) if lam == 0 else 1e3
     tolerance = 1e-14 * max(condition, 1e2) ** 2
-    np.testing.assert_allclose(fit.gamma, expected, atol=tolerance * np.abs(expected).max())
-    assert fit.residual < tolerance
-    assert fit.iterations == 0
+    np.testing.assert_allclose(result.gamma, expected, atol=tolerance * np.abs(expected).max())
+    assert result.residual < tolerance
+    assert result.iterations == 0
     if solver != "auto":
-        assert fit.solver == solver
+        assert result.solver == solver
     elif lam == 0:
-        assert fit.solver == ("dual" if n <= 42 else "primal")
+        assert result.solver == ("dual" if n <= 42 else "primal")
 
 
 @settings(max_examples=40)
@@ -72,8 +78,8 @@ def test_repeated_contexts_have_a_minimum_norm_solution():
     x, h, y = (np.concatenate([part, part]) for part in data(15, 4))
     expected = reference(x, h, y, 0.0)
     for solver in ("dual", "primal"):
-        fit = fit_gamma(x, h, y, solver=solver)
-        np.testing.assert_allclose(fit.gamma, expected, atol=1e-9 * np.abs(expected).max())
+        result = fit_gamma(x, h, y, solver=solver)
+        np.testing.assert_allclose(result.gamma, expected, atol=1e-9 * np.abs(expected).max())
 
 
 def test_ridgeless_is_the_limit_of_ridge():
@@ -96,25 +102,29 @@ def test_array_libraries(xp):
     for n in (20, 60):
         x, h, y = data(n, 5)
         for lam in (0.0, 0.3):
-            fit = fit_gamma(*(xp.asarray(part) for part in (x, h, y)), lam)
-            assert type(fit.gamma) is type(xp.asarray(x)) and isinstance(fit.residual, float)
+            result = fit_gamma(*(xp.asarray(part) for part in (x, h, y)), lam)
+            assert type(result.gamma) is type(xp.asarray(x))
+            assert isinstance(result.residual, float)
             expected = fit_gamma(x, h, y, lam).gamma
             np.testing.assert_allclose(
-                np.asarray(fit.gamma), expected, atol=1e-8 * np.abs(expected).max()
+                np.asarray(result.gamma), expected, atol=1e-8 * np.abs(expected).max()
             )
 
 
 def test_zero_labels_give_zero():
     x, h, y = data(10, 3)
-    fit = fit_gamma(x, h, 0 * y)
-    assert fit.residual == 0 and not np.any(fit.gamma)
+    for solver in ("auto", "dual-cg", "dual-mixed"):
+        result = fit_gamma(x, h, 0 * y, solver=solver)
+        assert result.residual == 0 and not np.any(result.gamma)
+    path = fit_gamma_path(x, h, 0 * y, [0.0, 1.0], solver="cg")
+    assert not np.any(path.residual) and not np.any(path.gamma)
 
 
 def test_other_real_types_are_taken():
     x, h, y = (part.astype(np.float32) for part in data(10, 3))
     assert fit_gamma(x, h, y).gamma.dtype == np.float64
-    fit = fit_gamma(np.array([[1], [2]]), np.array([[1, 0], [0, 1]]), np.array([3, 4]))
-    np.testing.assert_allclose(fit.gamma, [[3.0, 2.0]], rtol=1e-14)
+    result = fit_gamma(np.array([[1], [2]]), np.array([[1, 0], [0, 1]]), np.array([3, 4]))
+    np.testing.assert_allclose(result.gamma, [[3.0, 2.0]], rtol=1e-14)
 
 
 X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
@@ -145,3 +155,544 @@ X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
 def test_bad_arguments(arguments, keywords, error, message):
     with pytest.raises(error, match=message):
         fit_gamma(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("lams", "keywords", "error", "message"),
+    [
+        ([], {}, ValueError, "lams must be a sequence of at least one, got shape"),
+        ([[1.0]], {}, ValueError, "lams must be a sequence of at least one, got shape"),
+        (1.0, {}, ValueError, "lams must be a sequence of at least one, got shape"),
+        ([1.0, -1.0], {}, ValueError, "lams must be finite and at least 0, got -1.0"),
+        ([1.0, np.nan], {}, ValueError, "lams must be finite and at least 0, got nan"),
+        (["a"], {}, TypeError, "lams must be a real number"),
+        ([1.0], {"solver": "dual"}, ValueError, "solver must be one of auto, cg, eigen"),
+        ([1.0], {"rtol": 1.0}, ValueError, "rtol must be between"),
+    ],
+)
+def test_bad_arguments_of_a_path(lams, keywords, error, message):
+    with pytest.raises(error, match=message):
+        fit_gamma_path(X, H, Y, lams, **keywords)
+
+
+# Every solver -------------------------------------------------------------------------------------
+
+
+def allowed(n, d):
+    """Solvers that promise Γ* here; those for n > d(d + 1) alone refuse, see above."""
+    return [name for name in SOLVERS if n > d * (d + 1) or name in ("primal", *DUAL)]
+
+
+DUAL = ("dual", "dual-mixed", "dual-cg")
+
+
+def gradient(x, h, y, gamma, lam):
+    """The whitened gradient relative to that at 0, written with matrices of full size."""
+    n, d = x.shape
+    phi, ridge = features(x, h), lam * n / d
+    covariance = np.kron(x.T @ x, h.T @ h) / n + ridge * np.eye(d * (d + 1))
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > 1e-11 * values[-1]
+    root = vectors[:, kept] / np.sqrt(values[kept])
+
+    def whitened(g):
+        return np.linalg.norm(root.T @ (phi.T @ (y - phi @ g) - ridge * g))
+
+    return whitened(np.ravel(gamma)) / whitened(np.zeros(d * (d + 1)))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("n", [1, 5, 20, 36, 42, 43, 50, 150])
+def test_every_solver_finds_the_minimiser(solver, n):
+    x, h, y = data(n, 6)
+    if solver not in allowed(n, 6):
+        return
+    for lam in (0.0, 1e-2, 1e3):
+        if lam == 0 and n > 42 and solver in DUAL:
+            continue  # labels that no Γ meets
+        result = fit_gamma(x, h, y, lam, solver=solver, rtol=1e-9)
+        assert result.solver == solver and result.residual <= 1e-9
+        assert (result.iterations > 0) == ("-" in solver)
+        expected = reference(x, h, y, lam)
+        condition = np.linalg.cond(features(x, h)) if lam == 0 else 1e2
+        np.testing.assert_allclose(
+            result.gamma, expected, rtol=0, atol=1e-8 * condition * np.abs(expected).max()
+        )
+
+
+@pytest.mark.parametrize("solver", ["auto", *SOLVERS])
+@pytest.mark.parametrize("n", [20, 60])
+@pytest.mark.parametrize("lam", [0.0, 0.1])
+def test_residual_is_the_whitened_gradient(solver, n, lam):
+    x, h, y = data(n, 5)
+    if (
+        solver != "auto"
+        and (solver not in allowed(n, 5) or (lam == 0 and n > 30))
+        and (solver in DUAL or n <= 30)
+    ):
+        return
+    # A loose tolerance leaves a residual that is no rounding.
+    for rtol in (1e-2, 1e-5):
+        result = fit_gamma(x, h, y, lam, solver=solver, rtol=rtol)
+        assert result.residual <= rtol
+        expected = gradient(x, h, y, result.gamma, lam)
+        assert result.residual == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    path = fit_gamma_path(x, h, y, [lam, 1.0], solver="cg", rtol=1e-2)
+    for gamma, residual, ridge in zip(path.gamma, path.residual, (lam, 1.0), strict=True):
+        assert residual == pytest.approx(gradient(x, h, y, gamma, ridge), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("solver", DUAL)
+def test_ridgeless_minimiser_has_least_norm(solver):
+    x, h, y = data(60, 8)
+    gamma = fit_gamma(x, h, y, solver=solver, rtol=1e-10).gamma
+    phi = features(x, h)
+    assert np.linalg.norm(phi @ gamma.ravel() - y) < 1e-8 * np.linalg.norm(y)
+    # It has no part that the data do not see, so that any other interpolant is longer.
+    seen = np.linalg.lstsq(phi.T, gamma.ravel(), rcond=None)[0]
+    np.testing.assert_allclose(phi.T @ seen, gamma.ravel(), atol=1e-10 * np.abs(gamma).max())
+    other = np.linalg.norm(gamma)
+    unseen = np.linalg.svd(phi)[2][60:]
+    for direction in unseen[:3]:
+        assert np.linalg.norm(gamma.ravel() + 0.1 * other * direction) > other
+
+
+@settings(max_examples=60)
+@given(
+    d=st.integers(1, 6),
+    ratio=st.floats(0.01, 3),
+    seed=st.integers(0, 999),
+    lam=st.sampled_from([0.0, 1e-3, 1.0, 1e6]),
+    alpha=st.sampled_from([1, 10, 100]),
+    scales=st.tuples(*[st.sampled_from([1e-8, 1.0, 1e8])] * 3),
+    dtype=st.sampled_from([None, "float32"]),
+    odd=st.sampled_from(["", "zero column", "constant column", "zero queries"]),
+)
+def test_promise_is_kept_for_any_data(d, ratio, seed, lam, alpha, scales, dtype, odd):
+    n = max(1, round(ratio * d * (d + 1)))
+    draw = streams(seed)
+    x, h, y = draw_statistics(draw_tasks(n, d, draw.tasks), alpha * d, 0.1, draw)
+    if odd.endswith("column"):
+        h[:, 0] = 0 if odd == "zero column" else 1
+    elif odd:
+        x[:] = 0
+    expected = reference(x, h, y, lam)
+    if not odd.endswith("column"):
+        # A scale of the data is a scale of the answer.
+        rescaled = (part * scale for part, scale in zip((x, h, y), scales, strict=True))
+        ridge = lam * (scales[0] * scales[1]) ** 2
+        back = scales[2] / scales[0] / scales[1]
+    else:
+        rescaled, ridge, back = (x, h, y), lam, 1.0
+    x, h, y = rescaled
+    assert ridge <= 1e75
+    for solver in ("auto", *allowed(n, d)):
+        if lam == 0 and solver in DUAL and n > d * (d + 1):
+            continue
+        if lam == 0 and solver in DUAL and odd:
+            continue  # contexts may outnumber the features that are left
+        result = fit_gamma(x, h, y, ridge, solver=solver, dtype=dtype)
+        assert result.residual <= 1e-5
+        assert result.gamma.dtype == np.float64 and np.all(np.isfinite(result.gamma))
+        if lam > 0 or not 0.7 < ratio < 1.5:
+            error = np.abs(result.gamma / back - expected).max()
+            assert error <= 2e-2 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("n", [100, 110, 130])
+def test_extreme_scales_do_not_overflow(n):
+    x, h, y = data(n, 10)
+    for solver in allowed(n, 10):
+        for ridge in (0.0, 1e-5, 1e15, 1e75):
+            if ridge == 0 and solver in DUAL and n > 110:
+                continue
+            plain = fit_gamma(x, h, y, ridge, solver=solver)
+            assert plain.residual <= 1e-5
+            for scale in (1e-30, 1.0, 1e30):
+                lam = ridge * scale**2
+                if lam > 1e75 or 0 < lam < 1e-60:
+                    continue
+                for dtype in (None, "float32"):
+                    scaled = fit_gamma(scale * x, h, y, lam, solver=solver, dtype=dtype)
+                    assert scaled.residual <= 1e-5
+                    if n != 110 or ridge > 1:
+                        np.testing.assert_allclose(
+                            scaled.gamma * scale,
+                            plain.gamma,
+                            atol=1e-2 * np.abs(plain.gamma).max(),
+                            rtol=0,
+                        )
+    phi = features(x, h)
+    np.testing.assert_allclose(
+        fit_gamma(x, h, y, 1e75).gamma.ravel(), phi.T @ y / (1e75 * n / 10), rtol=1e-10
+    )
+    path = fit_gamma_path(1e30 * x, h, 1e-60 * y, [0.0, 1e60, 1e75], rtol=1e-8)
+    plain = fit_gamma_path(x, h, y, [0.0, 1.0, 1e15], rtol=1e-8)
+    for one, other in zip(path.gamma * 1e90, plain.gamma, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
+# What is promised of errors -----------------------------------------------------------------------
+
+
+def draw(d, tau, alpha, kappa, seed=0):
+    draws = streams(seed)
+    n = round(tau * d**2)
+    tasks = draw_tasks(round(kappa * d), d, draws.tasks)
+    w = tasks[assign_tasks(n, len(tasks), draws.tasks)]
+    moments = (population_moments(d, alpha * d, 0.1), task_moments(tasks, alpha * d, 0.1))
+    return draw_statistics(w, alpha * d, 0.1, draws), moments
+
+
+def errors(gamma, moments):
+    return np.array([prediction_error(gamma, part) for part in moments])
+
+
+@pytest.mark.parametrize("alpha", [1, 10, 100])
+@pytest.mark.parametrize("kappa", [0.5, 4])
+@pytest.mark.parametrize("tau", [0.3, 0.8, 1.3, 4.0])
+def test_errors_agree_at_the_default_tolerance(tau, alpha, kappa):
+    d = 20
+    statistics, moments = draw(d, tau, alpha, kappa)
+    side = "dual" if tau < 1 else "primal"
+    for lam in (0.0, 1e-2):
+        exact = errors(fit_gamma(*statistics, lam, solver=side).gamma, moments)
+        for dtype in (None, "float32"):
+            result = fit_gamma(*statistics, lam, solver=f"{side}-cg", dtype=dtype)
+            assert result.residual <= 1e-5 and result.gamma.dtype == np.float64
+            np.testing.assert_allclose(errors(result.gamma, moments), exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tau", [0.95, 1.0, 1.05])
+@pytest.mark.parametrize(("alpha", "kappa"), [(1, 2), (10, 2), (100, 0.5)])
+def test_errors_near_the_threshold(tau, alpha, kappa):
+    statistics, moments = draw(24, tau, alpha, kappa)
+    side = "dual" if tau <= 1 else "primal"
+    exact = fit_gamma(*statistics, solver=side)
+    for dtype in (None, "float32"):
+        result = fit_gamma(*statistics, solver=f"{side}-mixed", dtype=dtype)
+        assert result.iterations <= 10
+        np.testing.assert_allclose(
+            errors(result.gamma, moments), errors(exact.gamma, moments), rtol=1e-6
+        )
+
+
+def test_data_in_float32_are_fitted_as_they_are():
+    statistics, moments = draw(16, 2.0, 10, 2)
+    single = [part.astype(np.float32) for part in statistics]
+    double = [part.astype(np.float64) for part in single]
+    for solver in ("auto", "primal", "primal-mixed", "primal-cg"):
+        one = fit_gamma(*single, solver=solver, dtype="float32")
+        other = fit_gamma(*double, solver=solver)
+        assert one.gamma.dtype == np.float64 and one.residual <= 1e-5
+        np.testing.assert_allclose(
+            errors(one.gamma, moments), errors(other.gamma, moments), rtol=1e-4
+        )
+    for precision in (np.float32, np.dtype("float32"), "float32"):
+        assert fit_gamma(*single, dtype=precision).residual <= 1e-5
+
+
+def test_directions_of_little_variance_count_in_float32():
+    """Long contexts on few tasks: most of HᵀH is below the rounding of float32 products."""
+    d = 12
+    draws = streams(0)
+    w = draw_tasks(2, d, draws.tasks)[assign_tasks(400, 2, draws.tasks)]
+    statistics = draw_statistics(w, 10**7 * d, 0.1, draws)
+    single = [part.astype(np.float32) for part in statistics]
+    exact = fit_gamma(*(part.astype(np.float64) for part in single), solver="primal")
+    loose = metric(*single[:2], 0.0)
+    assert np.all(loose.variances > 0)
+    result = fit_gamma(*single, solver="primal-cg", dtype="float32")
+    assert result.residual <= 1e-5
+    np.testing.assert_allclose(np.linalg.norm(result.gamma), np.linalg.norm(exact.gamma), rtol=1e-2)
+
+
+def memory(function, *arguments, **keywords):
+    tracemalloc.start()
+    function(*arguments, **keywords)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return used
+
+
+def test_memory_is_that_of_few_vectors():
+    d, n = 20, 20_000
+    rng = np.random.default_rng(0)
+    x, h, y = rng.standard_normal((n, d)), rng.standard_normal((n, d + 1)), rng.standard_normal(n)
+    single = [part.astype(np.float32) for part in (x, h)]
+    whole = x.nbytes + h.nbytes
+    # Neither data in float64 nor data in float32 are copied, where the precision is theirs.
+    for dtype, parts in ((None, (x, h)), ("float32", single)):
+        assert memory(fit_gamma, *parts, y, solver="primal-cg", dtype=dtype) < 0.35 * whole
+    # Other data are copied once, into half of their space.
+    mixed = memory(fit_gamma, x, h, y, solver="primal-cg", dtype="float32")
+    assert 0.5 * whole < mixed < 0.85 * whole
+    dual = memory(fit_gamma, x[:300], h[:300], y[:300], solver="dual-cg")
+    assert dual < 0.2 * whole
+
+
+# When a solver fails ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Let the cost decide for problems of any size."""
+    monkeypatch.setattr(fit, "_WORTH_A_CHOICE", 0.0)
+
+
+def prefer(monkeypatch, solver):
+    operations = cost.operations
+    monkeypatch.setattr(
+        cost,
+        "operations",
+        lambda name, *rest: operations(name, *rest) * (1e-9 if name == solver else 1),
+    )
+
+
+def repeated(n, d):
+    x, h, y = data(n, d)
+    return np.concatenate([x, x]), np.concatenate([h, h]), np.concatenate([y, y + 1])
+
+
+@pytest.mark.parametrize("solver", ["dual-cg", "dual-mixed"])
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_labels_that_cannot_all_be_met(quick, monkeypatch, solver, dtype):
+    x, h, y = repeated(30, 8)
+    with pytest.warns(ConvergenceWarning, match=f"{solver} has reached a residual of .* above"):
+        result = fit_gamma(x, h, y, solver=solver, dtype=dtype)
+    assert result.residual > 1e-5 and result.solver == solver
+    prefer(monkeypatch, solver)
+    result = fit_gamma(x, h, y, dtype=dtype)
+    assert result.solver == "dual" and result.residual <= 1e-5
+    expected = reference(x, h, y, 0.0)
+    np.testing.assert_allclose(result.gamma, expected, atol=1e-8 * np.abs(expected).max())
+
+
+def test_a_path_falls_back_too(monkeypatch):
+    x, h, y = repeated(30, 8)
+    lams = [0.0, 0.1]
+    with pytest.warns(ConvergenceWarning, match="cg has reached a residual"):
+        result = fit_gamma_path(x, h, y, lams, solver="cg")
+    assert result.solver == "cg" and result.residual[0] > 1e-5
+    monkeypatch.setattr(cost, "eigen_operations", lambda size: 1e30)
+    result = fit_gamma_path(x, h, y, lams)
+    assert result.solver == "eigen" and np.max(result.residual) <= 1e-5
+    for gamma, lam in zip(result.gamma, lams, strict=True):
+        np.testing.assert_allclose(gamma, reference(x, h, y, lam), atol=1e-8)
+    # What does not fit into memory is not tried.
+    monkeypatch.setattr(fit, "_LARGEST", 0)
+    with pytest.warns(ConvergenceWarning, match="cg has reached"):
+        fit_gamma_path(x, h, y, lams)
+    monkeypatch.setattr(cost, "eigen_operations", lambda size: -1e30)
+    with pytest.warns(ConvergenceWarning, match="cg has reached"):
+        fit_gamma_path(x, h, y, lams)
+
+
+@pytest.mark.parametrize("side", ["dual", "primal"])
+def test_a_factor_that_fails(quick, monkeypatch, side):
+    x, h, y = data(60 if side == "dual" else 90, 8)
+    expected = fit_gamma(x, h, y, solver=side).gamma
+    tries = []
+
+    def refuse(matrix):
+        tries.append(matrix.dtype)
+        if matrix.dtype == np.float32:
+            raise np.linalg.LinAlgError("not definite")
+        return np.linalg.cholesky(matrix)
+
+    def invalid(matrix):
+        return np.nan * matrix if matrix.dtype == np.float32 else np.linalg.cholesky(matrix)
+
+    for failing in (refuse, invalid):
+        monkeypatch.setattr(backend, "cholesky", failing)
+        with pytest.warns(ConvergenceWarning, match=f"{side}-mixed has reached"):
+            result = fit_gamma(x, h, y, solver=f"{side}-mixed")
+        assert result.iterations == 0 and result.residual == 1 and not np.any(result.gamma)
+        with monkeypatch.context() as chosen:
+            prefer(chosen, f"{side}-mixed")
+            result = fit_gamma(x, h, y)
+        assert result.solver == side and result.residual <= 1e-5
+        np.testing.assert_allclose(result.gamma, expected, atol=1e-8 * np.abs(expected).max())
+    assert tries[:3] == [np.float32] * 3  # each with a larger lift
+
+
+def test_a_factor_is_lifted_until_it_is_definite():
+    """Repeated contexts with the same labels: a kernel of half the rank, yet consistent."""
+    x, h, y = (np.concatenate([part, part]) for part in data(60, 10))
+    result = fit_gamma(x, h, y, solver="dual-mixed")
+    assert result.residual <= 1e-5
+    expected = reference(x, h, y, 0.0)
+    np.testing.assert_allclose(result.gamma, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_nan_is_no_convergence(monkeypatch):
+    bad = solvers.Solution(np.full((5, 6), np.nan), 3, np.nan)
+    x, h, y = data(20, 5)
+    monkeypatch.setitem(SOLVERS, "dual-cg", lambda problem: bad)
+    with pytest.warns(ConvergenceWarning, match="dual-cg has reached a residual of nan"):
+        result = fit_gamma(x, h, y, solver="dual-cg")
+    assert np.isnan(result.residual)
+    monkeypatch.setitem(solvers.PATH_SOLVERS, "cg", lambda problem, ridges: ([bad.gamma], 3))
+    with pytest.warns(ConvergenceWarning, match="cg has reached a residual of nan"):
+        fit_gamma_path(x, h, y, [1.0], solver="cg")
+
+
+def test_one_warning_that_points_to_the_caller():
+    for call in (fit_gamma, lambda *data, **how: fit_gamma_path(*data, [0.0], **how)):
+        solver = "dual-cg" if call is fit_gamma else "cg"
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            call(*repeated(30, 8), solver=solver)
+        (warning,) = record
+        assert warning.category is ConvergenceWarning and warning.filename == __file__
+
+
+@pytest.mark.parametrize("garbage", ["nothing", "noise", "nan", "half"])
+@pytest.mark.parametrize(("solver", "n"), [("dual-cg", 30), ("primal-cg", 90)])
+def test_float32_that_goes_nowhere_is_given_up(monkeypatch, garbage, solver, n):
+    x, h, y = data(n, 7)
+    true, precisions = solvers.conjugate_gradients, []
+
+    def stagnating(operator, rhs, **keywords):
+        precisions.append(rhs.dtype)
+        (z,), iterations = true(operator, rhs, **keywords)
+        if rhs.dtype == np.float32:
+            z = {"nothing": 0 * z, "noise": 1e3 * z[::-1], "nan": np.nan * z, "half": z * 0.4}[
+                garbage
+            ]
+        return [z], iterations
+
+    monkeypatch.setattr(solvers, "conjugate_gradients", stagnating)
+    result = fit_gamma(x, h, y, solver=solver, dtype="float32", rtol=1e-9)
+    assert precisions[0] == np.float32 and precisions[-1] == np.float64
+    assert precisions.count(np.float32) == 1 and result.residual <= 1e-9
+    expected = fit_gamma(x, h, y, solver=solver.split("-")[0]).gamma
+    np.testing.assert_allclose(result.gamma, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_float32_reaches_what_only_float64_can():
+    for n, solver in ((60, "dual-cg"), (200, "primal-cg")):
+        x, h, y = data(n, 10)
+        for rtol in (1e-3, 1e-6, 1e-12):
+            assert fit_gamma(x, h, y, solver=solver, dtype="float32", rtol=rtol).residual <= rtol
+
+
+# The choice ---------------------------------------------------------------------------------------
+
+
+def docstring_costs(n, d, ridge, t):
+    """What the docstring of `fit_gamma` says, without the smaller terms."""
+    features = d * (d + 1)
+    dual, primal = 2 * d * n**2 + n**3 / 3, n * d**4 / 2 + features**3 / 3
+    product = 4 * n * d**2
+    costs = {}
+    if n <= features or ridge > 0:
+        costs |= {"dual": 1.5 * dual, "dual-mixed": dual / 2 + 4 * product}
+    if n > features or ridge > 0:
+        costs["primal"] = 1.5 * primal
+    if n > features:
+        costs["primal-mixed"] = primal / 2 + 4 * product
+    iterating = "dual-cg" if n <= features else "primal-cg"
+    costs[iterating] = cost.iterations(iterating, n, d, t, ridge) * product
+    return costs
+
+
+@pytest.mark.parametrize("d", [30, 60, 100])
+@pytest.mark.parametrize("tau", [0.05, 0.3, 0.9, 1.0, 1.02, 1.1, 2.0, 8.0])
+def test_choice_is_that_of_the_docstring(d, tau):
+    (x, h, y), _ = draw(d, min(tau, 1.0), 10, 2)
+    n = round(tau * d**2)
+    # More contexts than these have the same second moments; their number alone matters here.
+    rows = np.arange(n) % len(x)
+    x, h, y = x[rows], h[rows], y[rows]
+    for lam in (0.0, 1e-3, 1.0):
+        ridge = lam * n / d
+        problem = Problem(x, h, y, ridge, metric(x, h, ridge), 1e-5, np.float64)
+        t = np.linalg.eigvalsh(h.T @ h / n) * np.mean(x**2)
+        costs = docstring_costs(n, d, ridge, t)
+        chosen = fit._choose(problem)
+        # The terms left out are of relative order 1/d, and the solution with a factor in float32.
+        assert costs[chosen] <= 2.2 * min(costs.values())
+
+
+def test_small_problems_are_solved_directly():
+    for n, d in ((5, 4), (60, 8), (200, 12)):
+        for lam in (0.0, 1.0):
+            assert fit_gamma(*data(n, d), lam).solver in ("dual", "primal")
+
+
+def test_large_problems_iterate():
+    (x, h, y), _ = draw(30, 3.0, 10, 2)
+    result = fit_gamma(x, h, y)
+    assert result.solver == "primal-cg" and result.residual <= 1e-5
+    assert fit_gamma(x, h, y, dtype="float32").solver == "primal-cg"
+
+
+def test_no_matrix_above_8_gib():
+    def bytes_of(solver, n, d):
+        if solver.endswith("cg"):
+            return 0
+        size = n if solver.startswith("dual") else d * (d + 1)
+        return size**2 * (4 if solver.endswith("mixed") else 8)
+
+    for d in (100, 180, 200, 214, 216, 300):
+        for n in (1000, 32_000, 33_000, 46_000, 47_000, 10**6):
+            for ridge in (0.0, 1.0):
+                eligible = fit._eligible(n, d, ridge)
+                assert any(solver.endswith("cg") for solver in eligible)
+                assert all(bytes_of(solver, n, d) <= 2**33 for solver in eligible)
+                below = n <= d * (d + 1)
+                wanted = {*DUAL} if below else {"primal", "primal-mixed", "primal-cg"}
+                if ridge > 0:
+                    wanted |= {"primal"} if below else {"dual", "dual-mixed"}
+                assert set(eligible) == {s for s in wanted if bytes_of(s, n, d) <= 2**33}
+
+
+# Paths --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["auto", "cg", "eigen"])
+@pytest.mark.parametrize("n", [10, 42, 43, 100])
+def test_a_path_is_made_of_fits(xp, solver, n):
+    x, h, y = data(n, 6)
+    lams = [0.3, 0.0, 1e-2, 30.0, 0.3, 1e9]
+    if solver == "cg" and n in (42, 43):
+        lams.remove(0.0)  # as ill-conditioned as can be, and without a preconditioner
+    path = fit_gamma_path(*(xp.asarray(p) for p in (x, h, y)), lams, solver=solver, rtol=1e-9)
+    assert path.gamma.shape == (len(lams), 6, 7) and path.gamma.dtype == xp.float64
+    assert type(path.gamma) is type(xp.asarray(x)) and isinstance(path.residual, np.ndarray)
+    assert path.residual.shape == (len(lams),) and np.max(path.residual) <= 1e-9
+    assert path.solver == solver or (solver == "auto" and path.solver in ("cg", "eigen"))
+    assert (path.iterations > 0) == (path.solver == "cg")
+    for gamma, lam in zip(np.asarray(path.gamma), lams, strict=True):
+        alone = fit_gamma(x, h, y, lam, rtol=1e-9).gamma
+        condition = np.linalg.cond(features(x, h)) if lam == 0 else 1e2
+        np.testing.assert_allclose(
+            gamma, alone, rtol=0, atol=1e-8 * condition * np.abs(alone).max()
+        )
+    single = fit_gamma_path(x, h, y, np.array([0.3]), solver=path.solver, rtol=1e-9)
+    np.testing.assert_allclose(single.gamma[0], np.asarray(path.gamma)[0], rtol=1e-6)
+
+
+@settings(max_examples=25)
+@given(
+    d=st.integers(1, 5),
+    n=st.integers(1, 60),
+    seed=st.integers(0, 99),
+    lams=st.lists(
+        st.one_of(st.just(0.0), st.floats(1e-2, 1e2), st.just(1e75)), min_size=1, max_size=4
+    ),
+)
+def test_paths_keep_the_promise(d, n, seed, lams):
+    x, h, y = data(n, d, seed)
+    for solver in ("auto", "eigen"):
+        path = fit_gamma_path(x, h, y, lams, solver=solver)
+        assert np.all(path.residual <= 1e-5)
+
+
+def test_a_path_takes_the_faster_way():
+    (x, h, y), _ = draw(24, 0.8, 10, 2)
+    assert fit_gamma_path(x, h, y, [0.0]).solver == "cg"
+    (x, h, y), _ = draw(10, 0.99, 100, 2)
+    assert fit_gamma_path(x, h, y, [0.0, 1.0]).solver == "eigen"
+    assert fit_gamma_path(x, h, y, [1.0, 10.0]).solver == "cg"
