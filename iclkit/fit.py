@@ -136,7 +136,8 @@ def fit_gamma(
     The dual side is considered for n ≤ D or with a ridge, its "cg" only for n ≤ D; the primal
     side for n > D, and with a ridge its direct solver also below; no matrix above 8 GiB. Below
     1e7 operations the direct solver is taken at once. Should the chosen solver miss the
-    tolerance, as with repeated contexts, whose labels cannot all be met, the direct one follows.
+    tolerance, as with repeated contexts, whose labels cannot all be met, the direct one follows,
+    "dual" for n ≤ D and "primal" above.
 
     The residual cannot tell minimisers apart. Where lam = 0 and n > d(d + 1), but repetitions
     leave features of less than full rank, only "dual" and "primal" take the one of least norm.
@@ -154,7 +155,7 @@ def fit_gamma(
     problem = Problem(x, h, y, ridge, metric(x, h, ridge), rtol, low)
     choice = solver if solver != "auto" else _choose(problem)
     fit = _fit(problem, choice)
-    direct = choice.partition("-")[0]
+    direct = "dual" if n <= d * (d + 1) else "primal"  # regular also where the ridge is small
     spare = solver == "auto" and direct != choice and direct in _eligible(n, d, ridge)
     if spare and not fit.residual <= rtol:
         fit = _fit(problem, direct)

@@ -150,6 +150,12 @@ X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
         ((X, H, Y, 1e308), {}, ValueError, "lam must be 0 or between 1e-75 and 1e.75, got 1e.308"),
         ((X, H, Y, [1.0]), {}, ValueError, "lam must be a single number"),
         ((X, H, Y), {"solver": "magic"}, ValueError, "solver must be one of auto, dual"),
+        ((X, H, Y), {"dtype": "float16"}, ValueError, "dtype must be one of float32, float64"),
+        ((X, H, Y), {"rtol": 1e-13}, ValueError, "rtol must be between 1e-12 and 0.1, got 1e-13"),
+        ((X, H, Y), {"rtol": 0.5}, ValueError, "rtol must be between 1e-12 and 0.1, got 0.5"),
+        ((X, H, Y), {"rtol": np.nan}, ValueError, "rtol must be positive"),
+        ((X, H, Y), {"solver": "primal-cg"}, ValueError, "solver must be a dual one or primal wh"),
+        ((X, H, Y, 1.0), {"solver": "primal-mixed"}, ValueError, "solver must be a dual one or pr"),
     ],
 )
 def test_bad_arguments(arguments, keywords, error, message):
@@ -466,6 +472,16 @@ def test_labels_that_cannot_all_be_met(quick, monkeypatch, solver, dtype):
     assert result.solver == "dual" and result.residual <= 1e-5
     expected = reference(x, h, y, 0.0)
     np.testing.assert_allclose(result.gamma, expected, atol=1e-8 * np.abs(expected).max())
+
+
+def test_a_ridge_too_small_for_the_dual_side(quick):
+    """Just above the threshold the dual side is cheaper, but its system is all but singular."""
+    (x, h, y), _ = draw(20, 421 / 400, 100, 0.5)
+    with pytest.warns(ConvergenceWarning, match="dual has reached"):
+        fit_gamma(x, h, y, 1e-14, solver="dual")
+    result = fit_gamma(x, h, y, 1e-14)
+    assert result.solver == "primal" and result.residual <= 1e-5
+    assert fit_gamma(x, h, y, 1e-2).solver.startswith("dual")
 
 
 def test_a_path_falls_back_too(monkeypatch):
