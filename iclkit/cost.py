@@ -77,11 +77,11 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     largest z of 0 < q < 1, with all terms positive, and the right edge the least z of q > 1, with
     all terms negative. Source: eq-spectral-edges in the book.
     """
-    steps = np.geomspace(1e-6, 1e6, 200)
+    steps = np.geomspace(1e-6, 1e6, 100)
     left, right = steps / (1 + steps), 1 + steps
 
     def z(q: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        for _ in range(40):
+        for _ in range(30):
             middle = (low + high) / 2
             terms = t / (n * t * (q - middle)[:, None] + ridge * (1 - middle)[:, None])
             above = 1 / q > 1 + d * np.sum(terms, axis=1)
