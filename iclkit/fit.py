@@ -107,7 +107,8 @@ def fit_gamma(
         all of the arithmetic goes over to float64. Data in float32 are then not copied.
     rtol : float
         Tolerance for `Fit.residual`, in [1e-12, 0.1]. At 1e-5, the errors of prediction are those
-        of the exact Γ* to about 1e-4 or better.
+        of the exact Γ* to about 1e-4 or better. Only "primal-cg" asked for by name needs a smaller
+        one where n is within a tenth of d(d + 1) and d is small: there "auto" takes "mixed".
 
     Returns
     -------
