@@ -1,8 +1,8 @@
 """What each way of fitting Γ costs, foretold by the theory that the book is about.
 
-A Krylov solver needs about ½√c·log(2/rtol) iterations, c being the condition number of its system.
+A Krylov solver needs about ½√χ·log(2/rtol) iterations, χ being the condition number of its system.
 The edges of the spectra of sample covariance matrices follow from the same deterministic
-equivalents as the errors do, so that c is known from the variances of the features alone.
+equivalents as the errors do, so that χ is known from the variances of the features alone.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     Returns
     -------
     float
-        In the limit of large d; for ridge = 0 it is ((1 + s)/(1 − s))² with s² = d(d + 1)/n.
+        In the limit of large d; for ridge = 0 it is ((1 + β)/(1 − β))² with β² = d(d + 1)/n.
 
     Notes
     -----
     Off the spectrum, 1/q = 1 + d Σ t/(nt(q − z) + ridge(1 − z)) ties q to z: the left edge is the
     largest z of 0 < q < 1, with all terms positive, and the right edge the least z of q > 1, with
-    all terms negative. Source: eq-spectral-edges in the book.
+    all terms negative. Source: eq-whitened-edge in the book.
     """
     steps = np.geomspace(1e-6, 1e6, 100)
     left, right = steps / (1 + steps), 1 + steps
@@ -120,7 +120,7 @@ def iterations(
     Returns
     -------
     float
-        ½√c·log(2/rtol) for conjugate gradients, a quarter less on the primal side, where it has
+        ½√χ·log(2/rtol) for conjugate gradients, a quarter less on the primal side, where it has
         been seen to stop early; a few for the refinement of a factor; 0 for a direct solver.
     """
     if solver.endswith("mixed"):
