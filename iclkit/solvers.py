@@ -281,7 +281,7 @@ def _refine(
 
     # The factor makes digits cheap, and near n = d(d + 1) the errors need more of them.
     return backend.conjugate_gradients(
-        apply, rhs, precondition, rtol=1e-5 * problem.rtol, maxiter=300
+        apply, rhs, precondition, rtol=max(1e-5 * problem.rtol, 1e-14), maxiter=300
     )
 
 
