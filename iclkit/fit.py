@@ -141,7 +141,9 @@ def fit_gamma(
     "dual" for n ≤ D and "primal" above.
 
     The residual cannot tell minimisers apart. Where lam = 0 and n > d(d + 1), but repetitions
-    leave features of less than full rank, only "dual" and "primal" take the one of least norm.
+    leave features of less than full rank, as in a bootstrap, only "dual" and "primal" take the
+    one of least norm. So "auto" takes "primal" there: where fewer than D different numbers stand
+    in a column of x, or some direction of x or h does not vary.
 
     Source: eq-loss, eq-primal, eq-dual and eq-whitening in the book.
     """
@@ -298,11 +300,20 @@ def _choose(problem: Problem) -> str:
     n, d = problem.x.shape
     float32 = problem.low != array_namespace(problem.x).float64
     solvers = _eligible(n, d, problem.ridge)
+    if "primal" in solvers and problem.ridge == 0 and _repetitive(problem):
+        return "primal"
     costs = {name: cost.operations(name, n, d, 0) for name in solvers if "-" not in name}
     if min(costs.values(), default=np.inf) > _WORTH_A_CHOICE:
         for name in solvers:
             costs[name] = cost.operations(name, n, d, problem.iterations(name), float32)
     return min(costs, key=costs.get)
+
+
+def _repetitive(problem: Problem) -> bool:
+    """Tell whether the features look as if their rank were less than d(d + 1)."""
+    xp = array_namespace(problem.x)
+    different = xp.unique_values(problem.x[:, 0]).shape[0]
+    return different < problem.metric.scale.size or bool(xp.any(problem.metric.variances == 0))
 
 
 def _fit(problem: Problem, solver: str) -> Fit:

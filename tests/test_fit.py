@@ -82,6 +82,19 @@ def test_repeated_contexts_have_a_minimum_norm_solution():
         np.testing.assert_allclose(result.gamma, expected, atol=1e-9 * np.abs(expected).max())
 
 
+def test_a_bootstrap_has_a_minimum_norm_solution():
+    d, n = 24, 900
+    some = np.random.default_rng(0).integers(0, 500, n)  # of 500 contexts, for 600 features
+    x, h, y = (part[some] for part in data(n, d))
+    fit = fit_gamma(x, h, y)
+    expected = reference(x, h, y, 0.0)
+    np.testing.assert_allclose(fit.gamma, expected, atol=1e-9 * np.abs(expected).max())
+    # As good by its residual, and not the same.
+    other = fit_gamma(x, h, y, solver="primal-cg").gamma
+    assert np.linalg.norm(other) > 1.01 * np.linalg.norm(fit.gamma)
+    assert fit_gamma(*data(n, d)).solver == "primal-cg"
+
+
 def test_ridgeless_is_the_limit_of_ridge():
     for n in (20, 90):
         x, h, y = data(n, 6)
@@ -620,7 +633,7 @@ def test_choice_is_that_of_the_docstring(d, tau):
     n = round(tau * d**2)
     # More contexts than these have the same second moments; their number alone matters here.
     rows = np.arange(n) % len(x)
-    x, h, y = x[rows], h[rows], y[rows]
+    x, h, y = x[rows] * (1 + 1e-9 * np.arange(n)[:, None]), h[rows], y[rows]  # all different
     for lam in (0.0, 1e-3, 1.0):
         ridge = lam * n / d
         problem = Problem(x, h, y, ridge, metric(x, h, ridge), 1e-5, np.float64)
