@@ -92,7 +92,7 @@ def test_a_bootstrap_has_a_minimum_norm_solution():
     # As good by its residual, and not the same.
     other = fit_gamma(x, h, y, solver="primal-cg").gamma
     assert np.linalg.norm(other) > 1.01 * np.linalg.norm(fit.gamma)
-    assert fit_gamma(*data(n, d)).solver == "primal-cg"
+    assert fit_gamma(*data(n, d)).solver == "primal-mixed"
 
 
 def test_ridgeless_is_the_limit_of_ridge():
