@@ -28,5 +28,5 @@ sweep(
     {"tau": per_parameter * (1 + 1 / d), "alpha": [1.0, 10.0, 100.0], "d": d} | RIDGELESS,
     "book/data/double-descent-sizes.nc",
     seed=2,
-    runs=(10, 500),
+    runs=(10, 150),
 )
