@@ -93,7 +93,7 @@ def _failed(task: Task, device: str, problem: BaseException) -> Outcome:
 def _run(task: Task, device: str) -> Outcome:
     """Make one run, wherever this is, and report whatever comes of it."""
     os.environ["ICLKIT_DEVICE"] = device  # a worker may have another device, or none
-    _thread_pools(len(sys.modules)).limit(limits=1)
+    one_thread()
     seed = backend.child_seed(backend.child_seed(task.seed, _table.key(task.point)), task.run)
     with _listening() as warned:
         try:
@@ -102,6 +102,15 @@ def _run(task: Task, device: str) -> Outcome:
         except Exception as problem:
             return _failed(task, device, problem)._replace(warned=warned)
     return Outcome(task.row, task.run, values, _store.device(), warned, None)
+
+
+def one_thread() -> None:
+    """Give each BLAS library one thread: then results do not depend on the number of cores.
+
+    The products of a fit are also too small to be shared, and where cores are busy, threads that
+    wait for each other take many times as long.
+    """
+    _thread_pools(len(sys.modules)).limit(limits=1)
 
 
 @lru_cache(maxsize=1)
@@ -113,6 +122,8 @@ def _thread_pools(modules: int) -> threadpoolctl.ThreadpoolController:
 @contextmanager
 def undone() -> Iterator[None]:
     """Take back at the end what runs in this process set for good."""
+    import scipy.linalg  # noqa: F401 (it has a BLAS of its own, which is to be known by now)
+
     device = os.environ.get("ICLKIT_DEVICE")
     with threadpoolctl.threadpool_limits(1):
         try:

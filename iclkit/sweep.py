@@ -188,9 +188,10 @@ def simulate(
     }  # fmt: skip
     sizes, runs = _sizes(**point), _validate.count("runs", runs)
     seeds = [backend.child_seed(seed, run) for run in range(runs)]
-    with _progress(f"d={d}, τ={tau}", runs) as bar:
+    with _workers.undone(), _progress(f"d={d}, τ={tau}", runs) as bar:
         results = []
         for child in seeds:
+            _workers.one_thread()
             results.append(linear_attention(child, **point))
             bar.update()
     return xr.Dataset(

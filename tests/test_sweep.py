@@ -22,6 +22,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import threadpoolctl
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +50,21 @@ def test_same_seed_same_result_and_more_runs_extend():
     np.testing.assert_array_equal(first.icl_error, longer.icl_error[:2])
     assert len(np.unique(longer.icl_error)) == 4
     assert simulate(**POINT, runs=1, seed=2).icl_error[0] != first.icl_error[0]
+
+
+def test_one_thread_and_the_former_number_again(monkeypatch):
+    threads = []
+
+    def measure(seed, **point):
+        threads.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
+        return {"icl_error": 1.0}
+
+    monkeypatch.setattr(iclkit.sweep, "linear_attention", measure)
+    with threadpoolctl.threadpool_limits(2):
+        before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+        simulate(d=5, tau=1.0, alpha=1.0, kappa=1.0, rho=0.1, runs=2)
+        after = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    assert set(threads) == {1} and after[: len(before)] == before
 
 
 def test_unlimited_diversity_has_one_error():
@@ -326,7 +342,6 @@ def test_threads_keep_their_warnings_apart():
 
 
 def test_what_a_run_sets_is_taken_back(monkeypatch):
-    import threadpoolctl
 
     monkeypatch.delenv("ICLKIT_DEVICE")
     monkeypatch.setattr(backend, "namespace", lambda device=None: np)
