@@ -94,7 +94,7 @@ def _blocks(x: Any, h: Any, like: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def kernel(x: Any, h: Any) -> Any:
-    """Form ΦΦᵀ = (XXᵀ) ∘ (HHᵀ), in 4dn² operations.
+    """Form ΦΦᵀ = (XXᵀ) ∘ (HHᵀ), in 3dn² operations, as XXᵀ is symmetric.
 
     Parameters
     ----------
