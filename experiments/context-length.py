@@ -1,0 +1,73 @@
+"""The error against the length of contexts, without ridge: paper 1's figure 2, at its d = 100.
+
+The three panels; then one curve at three sizes, to see what vanishes like 1/d; then what a small
+ridge does to contexts so long that the two limits λ → 0 and α → ∞ compete. A quarter of an hour
+on two cores.
+"""
+
+import numpy as np
+import xarray as xr
+
+from iclkit.sweep import linear_attention, sweep
+
+sweep(
+    linear_attention,
+    {
+        "kappa": [0.1, 0.3, 0.5, 0.7, 10.0], "alpha": np.round(np.geomspace(0.1, 1000, 13), 3),
+        "tau": 0.5, "rho": 0.5, "d": 100,
+    },
+    "book/data/context-length-a.nc",
+    seed=11,
+    runs=(5, 10),
+)  # fmt: skip
+
+# Each task is used equally often, as in the published runs, and five lengths are theirs.
+sweep(
+    linear_attention,
+    {
+        "kappa": [0.2, 0.4, 0.6, 1.5],
+        "alpha": [0.1, 0.3, 1.0, 2.35, 5.5, 11.0, 22.7, 50.0, 100.0, 300.0, 1000.0],
+        "tau": 0.5, "rho": 0.1, "d": 100, "assignment": "balanced",
+    },
+    "book/data/context-length-b.nc",
+    seed=12,
+    precision=0.005,
+    runs=(10, 20),
+)  # fmt: skip
+
+sweep(
+    linear_attention,
+    {
+        "kappa": [0.25, 0.75, 1.0, 1.5], "alpha": np.round(np.geomspace(0.1, 1000, 9), 3),
+        "tau": 20.0, "rho": 0.5, "d": 100,
+    },
+    "book/data/context-length-c.nc",
+    seed=13,
+    runs=(3, 10),
+)  # fmt: skip
+
+# At finite d, n/(d(d + 1)) is what τ is in the limit.
+d = xr.DataArray([50, 100, 200], dims="d")
+sweep(
+    linear_attention,
+    {
+        "kappa": 0.6, "alpha": [1.0, 10.0, 100.0, 1000.0],
+        "tau": 0.5 * (1 + 1 / d), "rho": 0.1, "d": d, "assignment": "balanced",
+    },
+    "book/data/context-length-sizes.nc",
+    seed=14,
+    precision=0.004,
+    runs=(5, 24),
+)  # fmt: skip
+
+sweep(
+    linear_attention,
+    {
+        "lam": [0.0, 1e-4, 1e-2], "alpha": np.round(np.geomspace(1, 1e6, 13), 2),
+        "tau": 2.0 * (1 + 1 / 40), "kappa": 0.5, "rho": 0.1, "d": 40,
+    },
+    "book/data/context-length-limits.nc",
+    seed=15,
+    precision=0.02,
+    runs=(10, 40),
+)  # fmt: skip
