@@ -16,11 +16,14 @@ from typing import Any
 __version__ = version("iclkit")
 
 _HOMES = {
+    "critical_noise": "theory",
     "effective_ridge": "theory",
     "fit_gamma": "fit",
     "fit_gamma_path": "fit",
     "icl_error": "theory",
     "idg_error": "theory",
+    "optimal_context": "theory",
+    "optimal_ridge": "theory",
     "simulate": "sweep",
     "stieltjes": "theory",
 }

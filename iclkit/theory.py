@@ -21,6 +21,11 @@ from scipy.special import expit
 
 from iclkit import _validate
 
+_TESTS = ("icl", "idg")
+# Where extrema are looked for first: logs of one share of freedom over the other, or of y/(1 − y).
+_COARSE_RIDGE = np.linspace(-80, 80, 321)
+_COARSE_CONTEXT = np.linspace(-30, 30, 61)
+
 
 def stieltjes(x: Any, kappa: Any) -> Any:
     """M_κ(x) = tr (R + x)⁻¹ for the covariance R of k = κd random tasks.
@@ -172,6 +177,132 @@ def idg_error(
     return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[1][()]
 
 
+def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
+    """Ridge λ* ≥ 0 at which an error is smallest.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    test : {"icl", "idg"}
+        The error to be minimised: on new tasks or on the pretraining tasks.
+
+    Returns
+    -------
+    float or array
+        λ* to about eight digits, broadcast over the arguments; 0 where any ridge does harm.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    A search over the degrees of freedom s of the fit, which say λ explicitly. For κ = ∞ the
+    result is λ* = (1 + q)[ρ(1 + q) + q]/τ. Source: eq-optimal-ridge in the book.
+    """
+    _validate.choice("test", test, _TESTS)
+    tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
+    q = (1 + rho) / alpha
+    most = _most_freedom(tau, kappa, q, ridged=True)
+
+    def fit(z, tau, kappa, q, most):
+        return _from_freedom(*_split(z, most), most, q, tau, kappa)
+
+    def error(z, tau, kappa, rho, q, most):
+        solution = fit(z, tau, kappa, q, most)
+        return _from_equivalent(solution, tau, kappa, rho, q, rho, q)[_TESTS.index(test)]
+
+    point = (tau, kappa, rho, q, most)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = error(_COARSE_RIDGE.reshape(-1, *(1,) * tau.ndim), *point).argmin(axis=0)
+        middle = np.clip(lowest, 1, _COARSE_RIDGE.size - 2)
+        around = tuple(_COARSE_RIDGE[middle + step] for step in (-1, 0, 1))
+        best = fit(elementwise.find_minimum(error, around, args=point).x, tau, kappa, q, most)
+        return np.where(lowest > 0, best.xi * best.slack, 0.0)[()]
+
+
+def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
+    """Noise ρ_c above which a finite context length is the best one in pretraining without ridge.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    test : {"icl", "idg"}
+        The error in question: on new tasks or on the pretraining tasks.
+
+    Returns
+    -------
+    float or array
+        ρ_c: up to it the error is smallest for α → ∞, above it at a finite α, `optimal_context`.
+        It is 0 where any noise is enough and inf where none is; at τ = 1, where errors are
+        infinite, the limit τ → 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-critical-noise-icl and eq-critical-noise-idg in the book.
+    """
+    _validate.choice("test", test, _TESTS)
+    tau, _, kappa, _, _ = _parameters(tau, 1.0, kappa, 0.0, 0.0)
+    return _stationary_noise(-np.inf, tau, kappa, test)[()]
+
+
+def optimal_context(tau: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
+    """Context length α* at which pretraining without ridge leads to the smallest error.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    test : {"icl", "idg"}
+        The error to be minimised: on new tasks or on the pretraining tasks.
+
+    Returns
+    -------
+    float or array
+        α*, broadcast over the arguments: inf where the error is smallest for α → ∞, 0 where it is
+        for α → 0. At τ = 1, where errors are infinite, the limit τ → 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The length is that of the test contexts, too. The error is stationary where ρ = ρ_s(c), an
+    explicit function of c = 1/(1 + m/κ). It increases with c, so that there is one root at most;
+    but for e_ICL at κ < 1 − 2/τ it has a maximum, and the root below that competes with α = 0.
+    Source: eq-stationary-noise and thm-critical-noise in the book.
+    """
+    _validate.choice("test", test, _TESTS)
+    tau, _, kappa, rho, _ = _parameters(tau, 1.0, kappa, rho, 0.0)
+    best = np.full(tau.shape, np.inf)
+    finite = rho > _stationary_noise(-np.inf, tau, kappa, test)
+    if np.any(finite):
+        best[finite] = _finite_optimum(tau[finite], kappa[finite], rho[finite], test)
+    return best[()]
+
+
 class _Equivalent(NamedTuple):
     """The deterministic equivalent: what the limit depends on besides q."""
 
@@ -204,13 +335,18 @@ def _stieltjes(x: Any, ratio: Any, gap: Any) -> np.ndarray:
         return np.where(b < 0, (root - b) / (2 * x * ratio), 2 / (b + root))
 
 
+def _most_freedom(tau: Any, kappa: Any, q: Any, ridged: Any) -> np.ndarray:
+    """Return the degrees of freedom s that the data allow."""
+    most = np.minimum(tau, 1.0)
+    # With endless contexts the features have rank κ, and a ridge never spends more than that.
+    return np.where((q == 0) & ridged, np.minimum(most, kappa), most)
+
+
 def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equivalent:
     q = (1 + rho) / alpha
-    most = np.minimum(tau, 1.0)  # the degrees of freedom s that the data allow
-    # With endless contexts the features have rank κ, and a ridge never spends more than that.
-    most = np.where((q == 0) & (lam > 0), np.minimum(most, kappa), most)
-    s, rest = most, np.zeros_like(most)
     ridged = lam > 0
+    most = _most_freedom(tau, kappa, q, ridged)
+    s, rest = most, np.zeros_like(most)
     if np.any(ridged):
         arguments = [array[ridged] for array in (most, q, tau, kappa, lam)]
         bracket = elementwise.bracket_root(_log_ridge_excess, -1.0, 1.0, args=arguments).bracket
@@ -218,13 +354,17 @@ def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equiva
         s, rest = s.copy(), rest.copy()
         s[ridged], rest[ridged] = _split(root, most[ridged])
     with np.errstate(divide="ignore", invalid="ignore"):
-        u, unspent, slack = _state(s, rest, most, q, tau, kappa)
-        m, xi = s * u, unspent / (s * u)
+        m, xi, slack = _from_freedom(s, rest, most, q, tau, kappa)
         # Where s is near κ, a change of s in its last digit changes u in many. With a ridge,
         # ξ = λ/(1 − s/τ) is free of that: it depends on s the less, the more u does.
         xi = np.where(ridged, lam / slack, xi)
         m = np.where(ridged, _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa)), m)
         return _Equivalent(m, xi, slack)
+
+
+def _from_freedom(s, rest, most, q, tau, kappa) -> _Equivalent:
+    u, unspent, slack = _state(s, rest, most, q, tau, kappa)
+    return _Equivalent(s * u, unspent / (s * u), slack)
 
 
 def _split(z: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -258,7 +398,21 @@ def _errors(
         tau, alpha, kappa, rho, lam, alpha_test, rho_test
     )
     q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
-    m, xi, slack = _equivalent(tau, alpha, kappa, rho, lam)
+    solution = _equivalent(tau, alpha, kappa, rho, lam)
+    icl, idg = _from_equivalent(solution, tau, kappa, rho, q, rho_test, q_test)
+
+    endless = (q == 0) & (lam == 0) & (kappa <= np.minimum(tau, 1.0))
+    if np.any(endless):
+        limits = _endless_contexts(tau, kappa, rho, q_test, rho_test)
+        icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
+    peak = (tau == 1) & (lam == 0)
+    return np.where(peak, np.inf, icl), np.where(peak, np.inf, idg)
+
+
+def _from_equivalent(
+    solution: _Equivalent, tau, kappa, rho, q, rho_test, q_test
+) -> tuple[np.ndarray, np.ndarray]:
+    m, xi, slack = solution
     with np.errstate(divide="ignore", invalid="ignore"):
         x = q + xi
         c = 1 / (1 + m / kappa)
@@ -274,13 +428,7 @@ def _errors(
         variance = idg / tau
         icl = rho_test + x2_g2 + q_test * f2 + (1 + q_test) * bg2 * variance
         idg = rho_test + x2_rg2 + q_test * f2 + (q_test * bg2 + q * rg2 + f2) * variance
-
-    endless = (q == 0) & (lam == 0) & (kappa <= np.minimum(tau, 1.0))
-    if np.any(endless):
-        limits = _endless_contexts(tau, kappa, rho, q_test, rho_test)
-        icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
-    peak = (tau == 1) & (lam == 0)
-    return np.where(peak, np.inf, icl), np.where(peak, np.inf, idg)
+    return icl, idg
 
 
 def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np.ndarray]:
@@ -296,3 +444,69 @@ def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np
         noisy = np.where(rho > 0, joint + kappa * variance, 0.0)
         idg = rho_test + np.where(q_test > 0, q_test * (kappa + growth), noisy)
     return icl, idg
+
+
+def _ridgeless_state(z, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return c, f = tr RG = cm and h = qm for the fit without ridge, as z goes over all reals.
+
+    From α = ∞ at z = -inf, c grows to 1, while f falls to 0; there is q = ch/f.
+    """
+    y, rest = expit(z), expit(-z)
+    s = np.minimum(tau, 1.0)
+    low = np.minimum(s, kappa)
+    c = np.maximum(_one_minus_ratio(s, kappa), 0.0) * rest + y
+    return c, low * rest, (s - low) + low * y
+
+
+def _stationary_noise(z, tau, kappa, test: str) -> np.ndarray:
+    """Noise ρ_s at which an error without ridge is stationary in α at a given z, see there."""
+    c, f, h = _ridgeless_state(z, tau, kappa)
+    p = f / kappa  # 1 − c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if test == "idg":
+            noise = c**2 * f**2 * (1 - f + c)
+            noise += 2 * c * h * (f + p - 3 * f * p - f**2 * (1 - 3 * p + p**2))
+            noise -= h**2 * (f + p - 6 * f * p - 2 * p**2 + 6 * f * p**2)
+            return np.where(tau < 1, noise / (2 * f * p * (1 - tau)), np.inf)
+        below = tau - 3 * f * h + (2 - tau) * kappa * c
+        # One form for small c and h, one for small f and p: each cancels at the other end.
+        bias = c**3 * (1 - h) ** 2 * (1 - 4 * h) + c**2 * h * (3 - 10 * h + 9 * h**2)
+        bias = (bias + c * h * (1 + 2 * h) * (2 - 3 * h) + h**3) / f
+        other = 1 - (2 * h - 1) * (4 * h - 3) / kappa + p**3 * f * (4 * h - 1)
+        other = other + (p / kappa) * (3 - 15 * h + 17 * h**2 - 3 * h**3)
+        above = np.where(f > 0.5, bias, other) / (c + h * p) ** 2
+        above = (tau - 1) * above + 1 + h * (1 - 3 * f) / kappa
+        noise = c**2 / (1 + c) * np.where(tau < 1, below / f, above / p)
+    return np.where(np.isinf(tau) | np.isinf(kappa), np.inf, noise)
+
+
+def _finite_optimum(tau, kappa, rho, test: str) -> np.ndarray:
+    """Best α where the noise is above ρ_c."""
+
+    def excess(z, tau, kappa, rho):
+        noise = _stationary_noise(z, tau, kappa, test)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(noise > 0, np.log(noise), -1e3) - np.log(rho)
+
+    # Where ρ_s turns, its first root is below its maximum, and α = 0 may be better than that.
+    turns = (test == "icl") & (tau * (1 - kappa) > 2)
+    coarse = _stationary_noise(_COARSE_CONTEXT[:, None], tau[turns], kappa[turns], test)
+    top = np.full(tau.shape, np.inf)
+    top[turns] = _COARSE_CONTEXT[coarse.argmax(axis=0)]
+    found = np.ones(tau.shape, dtype=bool)
+    found[turns] = coarse.max(axis=0) > rho[turns]
+    best = np.zeros(tau.shape)
+    tau, kappa, rho, top, turns = (array[found] for array in (tau, kappa, rho, top, turns))
+    right = np.minimum(top, 1.0)
+    bracket = elementwise.bracket_root(
+        excess, right - 2, right, xmax=top, args=(tau, kappa, rho)
+    ).bracket
+    z = elementwise.find_root(excess, bracket, args=(tau, kappa, rho)).x
+    c, f, h = _ridgeless_state(z, tau, kappa)
+    q, most, none = c * h / f, np.minimum(tau, 1.0), np.zeros(tau.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        solution = _from_freedom(most, none, most, q, tau, kappa)
+        error = _from_equivalent(solution, tau, kappa, rho, q, rho, q)[0]
+        shortest = (1 + rho) * np.maximum(tau, 1.0) / np.abs(tau - 1)
+    best[found] = np.where(turns & (error >= shortest), 0.0, (1 + rho) / q)
+    return best
