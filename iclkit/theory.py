@@ -477,6 +477,7 @@ def _stationary_noise(z, tau, kappa, test: str) -> np.ndarray:
         above = np.where(f > 0.5, bias, other) / (c + h * p) ** 2
         above = (tau - 1) * above + 1 + h * (1 - 3 * f) / kappa
         noise = c**2 / (1 + c) * np.where(tau < 1, below / f, above / p)
+        noise = np.where(c > 0, noise, 0.0)
     return np.where(np.isinf(tau) | np.isinf(kappa), np.inf, noise)
 
 

@@ -7,7 +7,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from iclkit.theory import effective_ridge, icl_error, idg_error, stieltjes
+from iclkit.theory import (
+    critical_noise,
+    effective_ridge,
+    icl_error,
+    idg_error,
+    optimal_context,
+    optimal_ridge,
+    stieltjes,
+)
 
 INF = np.inf
 
@@ -329,6 +337,156 @@ def test_endless_contexts_diverge_exactly_on_the_diagonal():
     assert idg_error(2.0, INF, 0.5, 0.1) == pytest.approx(0.2, rel=1e-15)
 
 
+# --- where errors are smallest -----------------------------------------------------------------
+
+ERRORS = {"icl": icl_error, "idg": idg_error}
+both_tests = pytest.mark.parametrize("test", ERRORS)
+
+
+def ends(test, tau, kappa, rho):
+    """Errors at the shortest and at endless contexts."""
+    shortest = (1 + rho) * np.maximum(tau, 1) / np.abs(tau - 1)
+    return shortest, ERRORS[test](tau, INF, kappa, rho)
+
+
+@both_tests
+@given(tau=TAU, kappa=KAPPA, rho=RHO)
+def test_no_context_length_beats_the_optimal_one(test, tau, kappa, rho):
+    assume(abs(tau - 1) > 1e-6)
+    alpha = optimal_context(tau, kappa, rho, test=test)
+    shortest, endless = ends(test, tau, kappa, rho)
+    if alpha == 0:
+        best = shortest
+    else:
+        best = endless if alpha == INF else ERRORS[test](tau, alpha, kappa, rho)
+    others = ERRORS[test](tau, np.geomspace(1e-6, 1e12, 2000), kappa, rho)
+    assert best <= min(others.min(), shortest, endless) * (1 + 1e-12)
+
+
+@both_tests
+def test_optimal_context_is_stationary_to_80_digits(test):
+    which = {"icl": 1, "idg": 2}[test]
+    rng, checked = np.random.default_rng(5), 0
+    while checked < 40:
+        tau, kappa, rho = (float(10 ** rng.uniform(-1.5, 1.5)) for _ in range(3))
+        alpha = optimal_context(tau, kappa, rho, test=test)
+        if not 0 < alpha < INF:
+            continue
+        checked += 1
+        below, at, above = (
+            exact_errors(tau, alpha * factor, kappa, rho, 0.0)[which]
+            for factor in (1 - 1e-7, 1, 1 + 1e-7)
+        )
+        assert at < below and at < above, (tau, kappa, rho)
+
+
+@both_tests
+@given(tau=TAU, kappa=KAPPA, nearness=st.floats(1e-9, 10), sign=st.sampled_from([-1, 1]))
+def test_finite_optimum_begins_at_the_critical_noise(test, tau, kappa, nearness, sign):
+    critical = critical_noise(tau, kappa, test=test)
+    if critical in (0, INF) or not 1e-70 < critical < 1e70:
+        return
+    rho = critical * (1 + nearness) ** sign
+    alpha = optimal_context(tau, kappa, rho, test=test)
+    assert (alpha < INF) == (sign == 1)
+
+
+@pytest.mark.parametrize(
+    ("test", "tau", "kappa"),
+    [("icl", 0.5, 1.5), ("icl", 20, 1.5), ("idg", 0.5, 0.2), ("idg", 0.5, 3)],
+)
+def test_optimum_diverges_continuously(test, tau, kappa):
+    critical = critical_noise(tau, kappa, test=test)
+    nearness = np.array([1e-3, 1e-5, 1e-7])
+    alpha = optimal_context(tau, kappa, critical * (1 + nearness), test=test)
+    products = alpha * nearness
+    assert products[1] == pytest.approx(products[2], rel=1e-3)
+    assert 0 < products[2] < INF
+
+
+def test_critical_noise_is_its_closed_form():
+    rng = np.random.default_rng(6)
+    tau, kappa = 10 ** rng.uniform(-2, 2, (2, 500))
+    s = np.minimum(tau, 1)
+    with np.errstate(invalid="ignore"):
+        g = kappa / (kappa - s)
+        icl = np.where(kappa > s, (np.abs(tau - 1) + g) / (g**3 - g), 0.0)
+        few = (1 - kappa) * (tau - kappa) ** 2 / (2 * kappa * (1 - tau))
+        many = (kappa - tau) ** 2 * (kappa * (2 - tau) - tau) / (2 * kappa**2 * (1 - tau))
+    idg = np.where(tau > 1, INF, np.where(kappa < tau, few, many))
+    np.testing.assert_allclose(critical_noise(tau, kappa), icl, rtol=1e-9)
+    np.testing.assert_allclose(critical_noise(tau, kappa, test="idg"), idg, rtol=1e-9)
+
+
+@both_tests
+def test_critical_noise_at_its_edges(test):
+    np.testing.assert_array_equal(critical_noise([0.3, 1.0, 3.0, INF], INF, test=test), INF)
+    assert critical_noise(0.5, 0.5, test=test) == 0
+    assert critical_noise(3.0, 1.0) == 0 < optimal_context(3.0, 1.0, 0.1) < INF
+    assert critical_noise(INF, 0.5, test=test) == INF
+    assert optimal_context(INF, 0.5, 3.0, test=test) == INF
+    assert optimal_context(0.5, 0.3, 0.0, test=test) == INF
+    near = [critical_noise(tau, 3.0, test=test) for tau in (1 - 1e-9, 1.0, 1 + 1e-9)]
+    if test == "icl":
+        assert near == pytest.approx([1 / ((3 / 2) ** 2 - 1)] * 3, rel=1e-8)
+        # The optimum at τ = 1 is that of the coefficient with which the error diverges.
+        optima = [optimal_context(tau, 3.0, 5.0) for tau in (1 - 1e-9, 1.0, 1 + 1e-9)]
+        assert optima == pytest.approx([optima[1]] * 3, rel=1e-8)
+    else:
+        assert near[1] == near[2] == INF and near[0] > 1e8
+
+
+def test_the_shortest_context_can_win():
+    assert optimal_context(20, 0.01, 5.0) == 0
+    shortest, _ = ends("icl", 20, 0.01, 5.0)
+    assert shortest < icl_error(20, np.geomspace(1e-4, 1e6, 500), 0.01, 5.0).min()
+    # Only for κ < 1 − 2/τ does the error rise with the first tokens.
+    for kappa, rises in ((0.85, True), (0.95, False)):
+        shortest, _ = ends("icl", 20, kappa, 0.5)
+        assert (icl_error(20, 1e-4, kappa, 0.5) > shortest) == rises
+
+
+def test_optima_broadcast():
+    tau, kappa = np.array([0.5, 20.0])[:, None], np.array([0.01, 0.75, 1.5])
+    for test in ERRORS:
+        values = optimal_context(tau, kappa, 5.0, test=test)
+        assert values.shape == (2, 3)
+        for i, j in np.ndindex(2, 3):
+            assert values[i, j] == optimal_context(tau[i, 0], kappa[j], 5.0, test=test)
+        assert critical_noise(tau, kappa, test=test).shape == (2, 3)
+        assert optimal_ridge(tau, 1.0, kappa, 0.1, test=test).shape == (2, 3)
+        assert isinstance(optimal_context(0.5, 0.5, 0.5, test=test), float)
+        assert isinstance(optimal_ridge(0.5, 1.0, 0.5, 0.5, test=test), float)
+
+
+@both_tests
+def test_no_ridge_beats_the_optimal_one(test):
+    rng = np.random.default_rng(7)
+    tau, kappa, rho = 10 ** rng.uniform(-1.5, 1.5, (3, 300))
+    alpha = 10 ** rng.uniform(-2, 4, 300)
+    rho = rho * 0.1
+    best = ERRORS[test](tau, alpha, kappa, rho, optimal_ridge(tau, alpha, kappa, rho, test=test))
+    lams = np.concatenate([[0.0], np.geomspace(1e-12, 1e8, 400)])[:, None]
+    assert np.all(best <= ERRORS[test](tau, alpha, kappa, rho, lams) * (1 + 1e-12))
+
+
+def test_optimal_ridge_of_unlimited_diversity_is_its_closed_form():
+    tau, alpha, rho = np.array([0.3, 1.0, 4.0]), np.array([0.5, 10.0, 1e4]), 0.1
+    q = (1 + rho) / alpha
+    expected = (1 + q) * (rho * (1 + q) + q) / tau
+    for test in ERRORS:
+        np.testing.assert_allclose(
+            optimal_ridge(tau, alpha, INF, rho, test=test), expected, rtol=1e-6
+        )
+
+
+def test_optimal_ridge_can_be_none():
+    """Where a negative one would be better."""
+    point = {"tau": 18.0, "alpha": 97.0, "kappa": 4.1, "rho": 7e-4}
+    assert optimal_ridge(**point) == 0 < optimal_ridge(**point, test="idg")
+    assert icl_error(**point) < icl_error(**point, lam=1e-6)
+
+
 # --- how the functions behave ------------------------------------------------------------------
 
 
@@ -401,3 +559,20 @@ def test_test_context_is_checked_too():
         icl_error(**GOOD, alpha_test=0.0)
     with pytest.raises(ValueError, match="rho_test must be finite"):
         idg_error(**GOOD, rho_test=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (critical_noise, ["tau", "kappa"]),
+        (optimal_context, ["tau", "kappa", "rho"]),
+        (optimal_ridge, ["tau", "alpha", "kappa", "rho"]),
+    ],
+)
+def test_arguments_of_optima_are_checked(function, names):
+    good = {name: GOOD[name] for name in names}
+    for name in names:
+        with pytest.raises(ValueError, match=f"{name} must be .*, got -1"):
+            function(**(good | {name: -1.0}))
+    with pytest.raises(ValueError, match="test must be one of icl, idg, got 'train'"):
+        function(**good, test="train")
