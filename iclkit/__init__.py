@@ -5,8 +5,8 @@ One idea a module, each readable in one sitting; the book explains them in the s
 `tasks` and `contexts` draw the data, `moments` knows their exact averages, `fit` finds Γ* with
 the `solvers` that `cost` foretells to be fastest, built on the products of `features` and on
 `krylov` iterations; `sweep` repeats that many times, `theory` says what the answer is in the
-limit, `plots` shows the two together, and `backend` alone knows which array library and device do
-the work.
+limit, `bayes` what the best estimators reach, `plots` shows them together, and `backend` alone
+knows which array library and device do the work.
 """
 
 from importlib import import_module
@@ -28,8 +28,8 @@ _HOMES = {
     "stieltjes": "theory",
 }
 _MODULES = (
-    "backend", "contexts", "cost", "features", "fit", "krylov", "moments", "plots", "solvers",
-    "sweep", "tasks", "theory",
+    "backend", "bayes", "contexts", "cost", "features", "fit", "krylov", "moments", "plots",
+    "solvers", "sweep", "tasks", "theory",
 )  # fmt: skip
 
 __all__ = sorted((*_HOMES, *_MODULES))

@@ -225,7 +225,8 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
         lowest = error(_COARSE_RIDGE.reshape(-1, *(1,) * tau.ndim), *point).argmin(axis=0)
         middle = np.clip(lowest, 1, _COARSE_RIDGE.size - 2)
         around = tuple(_COARSE_RIDGE[middle + step] for step in (-1, 0, 1))
-        best = fit(elementwise.find_minimum(error, around, args=point).x, tau, kappa, q, most)
+        fine = elementwise.find_minimum(error, around, args=point)
+        best = fit(np.where(fine.success, fine.x, around[1]), tau, kappa, q, most)
         return np.where(lowest > 0, best.xi * best.slack, 0.0)[()]
 
 

@@ -539,6 +539,11 @@ def test_numbers_at_the_edge_of_floats_are_refused_and_others_are_no_nan():
         assert np.all(error(tau, alpha, kappa, rho, lam) >= rho)  # also false for NaN
     assert np.all(effective_ridge(tau, alpha, kappa, rho, lam) >= lam * (1 - 1e-12))
     assert not np.any(np.isnan(stieltjes(others[:, None], ratios)))
+    for test in ERRORS:
+        assert np.all(critical_noise(tau, kappa, test=test) >= 0)
+        assert np.all(optimal_context(tau[..., 0], kappa[..., 0], rho[..., 0], test=test) >= 0)
+        point = (array[::2, ::2, :, :, 0] for array in (tau, alpha, kappa, rho))
+        assert np.all(optimal_ridge(*point, test=test) >= 0)
 
 
 @pytest.mark.parametrize("value", [1j, "1", None, object(), [1, "a"]])
