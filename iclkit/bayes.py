@@ -24,6 +24,8 @@ from iclkit.sweep import _size
 from iclkit.tasks import PRIORS, assign_tasks, draw_tasks
 from iclkit.theory import _one_minus_ratio
 
+_FAR = 690  # exp(-690) is about the least number that floats resolve
+
 # Limits ---------------------------------------------------------------------------------------
 
 
@@ -146,9 +148,6 @@ def dmmse_error(alpha: Any, rho: Any, log_diversity: Any, *, prior: str = "spher
     arguments = (alpha, rho, sphere, target)
     z = elementwise.find_root(_excess_divergence, (low, high), args=arguments).x
     return np.where(wanted >= threshold, untempered, _tempered(z, alpha, rho, sphere)[1])[()]
-
-
-_FAR = 690  # exp(-690) is about the least number that floats resolve
 
 
 class _Posterior(NamedTuple):

@@ -317,7 +317,9 @@ def test_dmmse_mean_tells_near_tasks_apart(rho):
 def test_dmmse_mean_without_noise_shares_ties():
     tokens, labels = np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), np.array([[1.0], [3.0]])
     tasks = np.array([[1.0, 1.0], [1.0, -1.0], [5.0, 2.0], [1.0, 3.0]])
+    nearly = np.concatenate([tasks, [[1 + 1e-6, 9.0]]])
     np.testing.assert_array_equal(dmmse_mean(tokens, labels, tasks, 0.0), [[1, 1], [1, 3]])
+    np.testing.assert_array_equal(dmmse_mean(tokens, labels, nearly, 0.0), [[1, 1], [1, 3]])
     np.testing.assert_array_equal(dmmse_mean(tokens, labels, tasks[:3], 0), [[1, 0], [5, 2]])
     np.testing.assert_allclose(dmmse_mean(tokens, labels, tasks, 1e-3), [[1, 1], [1, 3]])
 
@@ -366,9 +368,13 @@ def test_few_tasks_are_known_by_heart(prior):
 
 
 def test_one_task_is_always_the_answer():
+    errors = estimators(0, **(POINT | {"kappa": 0.05, "contexts": 7}))
+    rng = backend.streams(0).tasks
+    w, fresh = draw_tasks(1, 20, rng), draw_tasks(7, 20, rng)
+    assert errors["dmmse_icl_error"] == pytest.approx(0.01 + np.mean((w - fresh) ** 2), rel=1e-12)
+    assert errors["dmmse_idg_error"] == 0.01
     mean, error = mean_and_error(icl, 20, kappa=0.05)
     assert mean == pytest.approx(2.01, abs=4 * error)
-    assert estimators(0, **(POINT | {"kappa": 0.05}))["dmmse_idg_error"] == 0.01
 
 
 @priors
