@@ -78,6 +78,14 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def size(name: str, ratio: Any, unit: int, meaning: str) -> int:
+    """Return the whole number that is nearest to ratio * unit, at least 1."""
+    number = scalar(positive, name, ratio)
+    if not np.isfinite(number) or round(number * unit) < 1:
+        raise ValueError(f"{name} must be finite with {meaning} of at least 1, got {number}")
+    return round(number * unit)
+
+
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return one of a few words."""
     if value not in allowed:

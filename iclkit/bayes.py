@@ -20,9 +20,7 @@ from scipy.special import expit
 
 from iclkit import _validate, backend
 from iclkit.contexts import draw_contexts
-from iclkit.sweep import _size
 from iclkit.tasks import PRIORS, assign_tasks, draw_tasks
-from iclkit.theory import _one_minus_ratio
 
 _FAR = 690  # exp(-690) is about the least number that floats resolve
 
@@ -181,7 +179,7 @@ def _tempered(z: Any, alpha: Any, rho: Any, sphere: Any) -> tuple[np.ndarray, np
     most = np.minimum(alpha, 1.0)  # the degrees of freedom that a context without noise decides
     spent = most * expit(-z)
     v = (1 - most) + most * expit(z)
-    c = _one_minus_ratio(most, alpha) + most / alpha * expit(z)
+    c = (alpha - most) / alpha + most / alpha * expit(z)
     share, lost = v / (v + c * spent), c * spent / (v + c * spent)  # v₂/v and 1 − v₂/v
     cold = np.maximum(1 - rho / alpha * spent / v / c, 0.0)  # 1 − ρ/t
     gain = np.where(sphere, np.log1p(cold * lost), cold * v * lost) / 2
@@ -328,7 +326,8 @@ def _sizes(
     _validate.scalar(_validate.nonnegative, "rho", rho)
     _validate.count("contexts", contexts)
     _validate.choice("prior", prior, PRIORS)
-    return _size("kappa", kappa, d, "k = kappa * d"), _size("alpha", alpha, d, "ell = alpha * d")
+    k = _validate.size("kappa", kappa, d, "k = kappa * d")
+    return k, _validate.size("alpha", alpha, d, "ell = alpha * d")
 
 
 def estimators(

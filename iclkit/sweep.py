@@ -63,17 +63,10 @@ def _sizes(
     _validate.scalar(_validate.nonnegative, "rho", rho)
     _validate.scalar(_validate.nonnegative, "lam", lam)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
-    n = _size("tau", tau, d**2, "n = tau * d**2")
-    ell = _size("alpha", alpha, d, "ell = alpha * d")
+    n = _validate.size("tau", tau, d**2, "n = tau * d**2")
+    ell = _validate.size("alpha", alpha, d, "ell = alpha * d")
     fresh = _validate.scalar(_validate.positive, "kappa", kappa) == np.inf
-    return _Sizes(n, n if fresh else _size("kappa", kappa, d, "k = kappa * d"), ell, fresh)
-
-
-def _size(name: str, ratio: float, unit: int, meaning: str) -> int:
-    ratio = _validate.scalar(_validate.positive, name, ratio)
-    if not np.isfinite(ratio) or round(ratio * unit) < 1:
-        raise ValueError(f"{name} must be finite with {meaning} of at least 1, got {ratio}")
-    return round(ratio * unit)
+    return _Sizes(n, n if fresh else _validate.size("kappa", kappa, d, "k = kappa * d"), ell, fresh)
 
 
 def linear_attention(
