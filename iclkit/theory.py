@@ -490,8 +490,9 @@ def _finite_optimum(tau, kappa, rho, test: str) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(noise > 0, np.log(noise), -1e3) - np.log(rho)
 
-    # Where ρ_s turns, its first root is below its maximum, and α = 0 may be better than that.
-    turns = (test == "icl") & (tau * (1 - kappa) > 2)
+    # Where ρ_s turns, its first root is below its maximum, and α = 0 may be better than that. On
+    # the border of that region ρ_s stays bounded, and close to it a root is at α = 0 to rounding.
+    turns = (test == "icl") & (tau * (1 - kappa) >= 2)
     coarse = _stationary_noise(_COARSE_CONTEXT[:, None], tau[turns], kappa[turns], test)
     top = np.full(tau.shape, np.inf)
     top[turns] = _COARSE_CONTEXT[coarse.argmax(axis=0)]
@@ -500,15 +501,15 @@ def _finite_optimum(tau, kappa, rho, test: str) -> np.ndarray:
     best = np.zeros(tau.shape)
     tau, kappa, rho, top, turns = (array[found] for array in (tau, kappa, rho, top, turns))
     right = np.minimum(top, 1.0)
-    bracket = elementwise.bracket_root(
-        excess, right - 2, right, xmax=top, args=(tau, kappa, rho)
-    ).bracket
-    z = elementwise.find_root(excess, bracket, args=(tau, kappa, rho)).x
+    point = (tau, kappa, rho)
+    bracket = elementwise.bracket_root(excess, right - 2, right, xmax=top, args=point)
+    z = elementwise.find_root(excess, bracket.bracket, args=point).x
     c, f, h = _ridgeless_state(z, tau, kappa)
     q, most, none = c * h / f, np.minimum(tau, 1.0), np.zeros(tau.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
         solution = _from_freedom(most, none, most, q, tau, kappa)
         error = _from_equivalent(solution, tau, kappa, rho, q, rho, q)[0]
         shortest = (1 + rho) * np.maximum(tau, 1.0) / np.abs(tau - 1)
-    best[found] = np.where(turns & (error >= shortest), 0.0, (1 + rho) / q)
+    shorter = (turns & (error >= shortest)) | ~bracket.success
+    best[found] = np.where(shorter, 0.0, (1 + rho) / q)
     return best

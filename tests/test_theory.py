@@ -438,6 +438,11 @@ def test_critical_noise_at_its_edges(test):
 
 def test_the_shortest_context_can_win():
     assert optimal_context(20, 0.01, 5.0) == 0
+    # On the border τ(1 − κ) = 2 there is no length above a certain noise; it was NaN.
+    for offset in (-1e-13, -1e-15, 0, 1e-15, 1e-13):
+        assert optimal_context(4, 0.5 + offset, 13.5) < 1e-10
+        near, far = (optimal_context(4, kappa, 0.5) for kappa in (0.5 + offset, 0.5 + 1e-9))
+        assert near == pytest.approx(far, rel=1e-8)
     shortest, _ = ends("icl", 20, 0.01, 5.0)
     assert shortest < icl_error(20, np.geomspace(1e-4, 1e6, 500), 0.01, 5.0).min()
     # Only for κ < 1 − 2/τ does the error rise with the first tokens.
