@@ -1,12 +1,15 @@
 """The gap between new and old tasks against task diversity: paper 1's figure 4, at its d = 100.
 
 Linear attention at τ = 0.2 α, without ridge; then the window around κ = 1; then one curve at three
-sizes. Ten minutes on two cores.
+sizes. Then the posterior mean over the pretraining tasks and Bayes ridge: at d = 100; at one κ and
+growing d; and with so many tasks, exp(d s), that it stops memorising. A quarter of an hour on two
+cores.
 """
 
 import numpy as np
 import xarray as xr
 
+from iclkit.bayes import estimators
 from iclkit.sweep import linear_attention, sweep
 
 RHO = 0.01
@@ -49,4 +52,36 @@ sweep(
     seed=43,
     precision=0.004,
     runs=(5, 24),
+)  # fmt: skip
+
+sweep(
+    estimators,
+    {"alpha": [1.0, 10.0], "kappa": np.round(np.geomspace(0.1, 1000, 13), 2), "rho": RHO, "d": 100},
+    "book/data/task-diversity-bayes.nc",
+    seed=44,
+    runs=(5, 10),
+)
+
+sweep(
+    estimators,
+    {"alpha": 5.0, "kappa": 1.0, "rho": RHO, "d": [20, 40, 80, 160, 320]},
+    "book/data/task-diversity-bayes-sizes.nc",
+    seed=45,
+    precision=0.005,
+    runs=(5, 40),
+)
+
+# k = exp(d s) tasks, on both sides of s_c = 0.247.
+rates = {10: [0.8, 1.0, 1.2], 20: [0.4, 0.5, 0.6], 40: []}
+points = [(d, s) for d in rates for s in [0.1, 0.15, 0.2, 0.25, 0.3, *rates[d]]]
+d, s = (xr.DataArray(list(column), dims="point") for column in zip(*points, strict=True))
+sweep(
+    estimators,
+    {
+        "prior": ["gaussian", "sphere"],
+        "alpha": 0.5, "kappa": np.exp(d * s).round() / d, "rho": 0.5, "d": d, "contexts": 200,
+    },
+    "book/data/task-diversity-bayes-many.nc",
+    seed=46,
+    runs=(5, 20),
 )  # fmt: skip
