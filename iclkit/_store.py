@@ -169,7 +169,10 @@ def _model(xp: ModuleType) -> str:
 
 
 def _commit() -> str:
-    """Hash of the checkout that the package lives in, with -dirty if a tracked file differs."""
+    """Hash of the checkout that the package lives in, with -dirty if a tracked file differs.
+
+    Stored results do not count: to compute one anew, it is deleted first.
+    """
     root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -185,7 +188,9 @@ def _commit() -> str:
         # Installed below somebody else's repository, the package has no commit.
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
             return "unknown"
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        code = ("--", str(root), f":(exclude){root / 'book' / 'data'}")
+        changes = git("status", "--porcelain", "--untracked-files=no", *code)
+        return git("rev-parse", "HEAD") + ("-dirty" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
