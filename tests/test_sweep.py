@@ -624,11 +624,15 @@ def test_commit_is_of_the_checkout(tmp_path, monkeypatch):
     assert _store._commit() == "unknown"
     git("init", "--quiet")
     (package / "_store.py").touch()
+    results = tmp_path / "book" / "data" / "old.nc"
+    results.parent.mkdir(parents=True)
+    results.touch()
     git("add", ".")
     git("commit", "--quiet", "--message", "first")
     git("tag", "v1")
     assert _store._commit() == git("rev-parse", "HEAD")
     (package / "new.py").touch()
+    results.unlink()  # what is to be computed anew; it was -dirty
     assert _store._commit() == git("rev-parse", "HEAD")
     (package / "_store.py").write_text("changed")
     assert _store._commit() == git("rev-parse", "HEAD") + "-dirty"
