@@ -196,7 +196,7 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
     Returns
     -------
     float or array
-        λ* to about eight digits, broadcast over the arguments; 0 where any ridge does harm.
+        λ* to about eight digits, broadcast over the arguments; 0 where no ridge does better.
 
     Raises
     ------
@@ -226,8 +226,11 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
         middle = np.clip(lowest, 1, _COARSE_RIDGE.size - 2)
         around = tuple(_COARSE_RIDGE[middle + step] for step in (-1, 0, 1))
         fine = elementwise.find_minimum(error, around, args=point)
-        best = fit(np.where(fine.success, fine.x, around[1]), tau, kappa, q, most)
-        return np.where(lowest > 0, best.xi * best.slack, 0.0)[()]
+        z = np.where(fine.success, fine.x, around[1])
+        best = fit(z, tau, kappa, q, most)
+        # Where the smallest error is at λ = 0, others near it are the same to rounding.
+        better = error(z, *point) < error(-np.inf, *point) * (1 - 4 * np.finfo(float).eps)
+        return np.where(better & (lowest > 0), best.xi * best.slack, 0.0)[()]
 
 
 def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:

@@ -490,6 +490,7 @@ def test_optimal_ridge_can_be_none():
     point = {"tau": 18.0, "alpha": 97.0, "kappa": 4.1, "rho": 7e-4}
     assert optimal_ridge(**point) == 0 < optimal_ridge(**point, test="idg")
     assert icl_error(**point) < icl_error(**point, lam=1e-6)
+    assert optimal_ridge(0.128, 10, 0.5, 0.01, test="idg") == 0  # it was 1e-13
 
 
 # --- how the functions behave ------------------------------------------------------------------
