@@ -56,8 +56,8 @@ sweep(
     },
     "book/data/context-length-sizes.nc",
     seed=14,
-    precision=0.004,
-    runs=(5, 24),
+    precision=0.005,
+    runs=(5, 12),
 )  # fmt: skip
 
 sweep(

@@ -50,8 +50,8 @@ sweep(
     },
     "book/data/task-diversity-sizes.nc",
     seed=43,
-    precision=0.004,
-    runs=(5, 24),
+    precision=0.005,
+    runs=(5, 12),
 )  # fmt: skip
 
 sweep(
