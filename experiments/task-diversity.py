@@ -59,6 +59,7 @@ sweep(
     {"alpha": [1.0, 10.0], "kappa": np.round(np.geomspace(0.1, 1000, 13), 2), "rho": RHO, "d": 100},
     "book/data/task-diversity-bayes.nc",
     seed=44,
+    precision=0.02,
     runs=(5, 10),
 )
 
