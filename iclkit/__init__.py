@@ -6,7 +6,8 @@ One idea a module, each readable in one sitting; the book explains them in the s
 the `solvers` that `cost` foretells to be fastest, built on the products of `features` and on
 `krylov` iterations; `sweep` repeats that many times, `theory` says what the answer is in the
 limit, `bayes` what the best estimators reach, `plots` shows them together, and `backend` alone
-knows which array library and device do the work.
+knows which array library and device do the work. With JAX, an extra, `attention` has the models
+that are trained, `train` trains them, and `interpolation` finds what they can learn by heart.
 """
 
 from importlib import import_module
@@ -28,8 +29,8 @@ _HOMES = {
     "stieltjes": "theory",
 }
 _MODULES = (
-    "backend", "bayes", "contexts", "cost", "features", "fit", "krylov", "moments", "plots",
-    "solvers", "sweep", "tasks", "theory",
+    "attention", "backend", "bayes", "contexts", "cost", "features", "fit", "interpolation",
+    "krylov", "moments", "plots", "solvers", "sweep", "tasks", "theory", "train",
 )  # fmt: skip
 
 __all__ = sorted((*_HOMES, *_MODULES))

@@ -1,0 +1,391 @@
+"""Interpolation thresholds: how many contexts a model can learn by heart.
+
+`polish` carries a trained network to the bottom of its valley by the Levenberg–Marquardt method;
+whether the bottom is zero says whether the sample is interpolated. `linear_threshold` finds the
+last interpolated size of a sample one context at a time; `interpolates` tries one size, and
+`fit_threshold` and `fit_exponent` make a threshold, and a power of d, of many tries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from iclkit import _validate, backend
+from iclkit.attention import MODELS, interpolation_rank, jacobian
+from iclkit.train import Sample, _errors, _sizes, first, pretraining, train
+
+INTERPOLATED = 1e-8  # mean squared training error, where the labels have variance 1 + ρ
+
+_WINDOW = 40  # iterations within which the loss has to fall by a tenth
+
+
+class Polished(NamedTuple):
+    """Where the Levenberg–Marquardt method has ended.
+
+    Attributes
+    ----------
+    params : pytree of arrays
+        The parameters.
+    loss : float
+        Mean squared training error there.
+    iterations : int
+        Linear systems that were solved.
+    """
+
+    params: Any
+    loss: float
+    iterations: int
+
+
+def polish(
+    predict: Callable[[Any, Any], Any],
+    params: Any,
+    sample: Sample,
+    *,
+    iterations: int = 200,
+    goal: float = 1e-10,
+) -> Polished:
+    """Minimise the mean squared training error of one network by Levenberg–Marquardt.
+
+    Parameters
+    ----------
+    predict : callable
+        ``predict(params, inputs)``, see `iclkit.attention.Model`.
+    params : pytree of arrays
+        Where to start; P numbers.
+    sample : Sample
+        n prompts, without an axis of networks; those of weight 0 do not count.
+    iterations : int
+        Most linear systems to solve, at least 1.
+    goal : float
+        Stop at this loss. It also stops when 40 systems have taken off less than a tenth.
+
+    Returns
+    -------
+    Polished
+        The best parameters found.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    A step solves (JJᵀ + μI)z = r, with the residuals r and their Jacobian J, and goes by −Jᵀz: n
+    unknowns, where the networks here have several parameters a prompt. The libraries' methods
+    (``scipy.optimize.least_squares``, optimistix) factor a matrix with P columns instead, which at
+    d = 20 takes ten times as long. μ is divided by 5 after a step that lowers the loss, and
+    multiplied by 4 after one that does not.
+    """
+    iterations = _validate.count("iterations", iterations)
+    goal = _validate.scalar(_validate.positive, "goal", goal)
+    params, loss, used = _descend(predict, params, sample, iterations, goal)
+    return Polished(params, float(loss), int(used))
+
+
+class _State(NamedTuple):
+    flat: Any
+    loss: Any
+    residual: Any
+    jacobian: Any
+    gram: Any
+    damping: Any
+    iteration: Any
+    earlier: Any  # the loss when the window began
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _descend(predict: Any, params: Any, sample: Sample, iterations: Any, goal: Any) -> Any:
+    flat, restore = ravel_pytree(params)
+    inputs, targets, weights = sample
+    count = jnp.sum(weights)
+
+    def residual(flat: Any) -> Any:
+        return weights * (predict(restore(flat), inputs) - targets)
+
+    def linearise(flat: Any) -> tuple[Any, Any]:
+        rows = weights[:, None] * jacobian(predict, restore(flat), inputs)
+        return rows, rows @ rows.T
+
+    def unfinished(state: _State) -> Any:
+        stalled = (state.iteration % _WINDOW == 0) & (state.loss > 0.9 * state.earlier)
+        going = (state.iteration < iterations) & (state.loss > goal)
+        return going & ~(stalled & (state.iteration > 0))
+
+    def step(state: _State) -> _State:
+        window = state.iteration % _WINDOW == 0
+        earlier = jnp.where(window, state.loss, state.earlier)
+        n = state.gram.shape[0]
+        factor = jax.scipy.linalg.cho_factor(state.gram + state.damping * jnp.eye(n), lower=True)
+        move = state.jacobian.T @ jax.scipy.linalg.cho_solve(factor, state.residual)
+        new = residual(state.flat - move)
+        loss = jnp.sum(new**2) / count
+        better = loss < state.loss  # a failed factor gives NaN, which is not
+
+        def accept(_: Any) -> tuple[Any, ...]:
+            flat = state.flat - move
+            return (flat, loss, new, *linearise(flat), jnp.maximum(state.damping / 5, floor))
+
+        def refuse(_: Any) -> tuple[Any, ...]:
+            return (*state[:5], state.damping * 4)
+
+        kept = jax.lax.cond(better, accept, refuse, None)
+        return _State(*kept, state.iteration + 1, earlier)
+
+    start = residual(flat)
+    rows, gram = linearise(flat)
+    scale = jnp.trace(gram) / count
+    floor = 1e-15 * scale
+    loss = jnp.sum(start**2) / count
+    begin = _State(flat, loss, start, rows, gram, 1e-3 * scale, 0, loss)
+    end = jax.lax.while_loop(unfinished, step, begin)
+    return restore(end.flat), end.loss, end.iteration
+
+
+# One run --------------------------------------------------------------------------------------
+
+
+def linear_threshold(
+    seed: int | np.random.SeedSequence,
+    *,
+    d: int,
+    alpha: float,
+    rho: float,
+    starts: int = 3,
+    iterations: int = 300,
+) -> dict[str, float]:
+    """Find how many contexts full linear attention can learn by heart, to one context.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        At least 0; the same seed gives the same result on a CPU.
+    d : int
+        Dimension and width, at least 3.
+    alpha : float
+        Context length α = ℓ/d, positive and finite; ℓ is rounded.
+    rho : float
+        Variance of the label noise, at least 0.
+    starts : int
+        Fresh initial parameters for a size at which the solution for one context less cannot be
+        continued; at least 1.
+    iterations : int
+        See `polish`.
+
+    Returns
+    -------
+    dict
+        `threshold`, the greatest n of R − 6 … R + 2 that was interpolated, or R − 7 if none was,
+        with R of `iclkit.attention.interpolation_rank`, and `loss_above`, the least loss reached
+        with one context more than that.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    A sample counts as interpolated below a loss of 1e-10. The samples are the first n contexts
+    of one list. Source: eq-interpolation-rank in the book.
+    """
+    d, starts = _validate.count("d", d, least=3), _validate.count("starts", starts)
+    ell = _validate.size("alpha", alpha, d, "ell = alpha * d")
+    rank, model = interpolation_rank(d), MODELS["linear"]
+    start = pretraining(backend.child_seed(seed, 0), "linear", rank + 3, d, ell, rho, tests=1)
+    sample, warm = first(start.sample), first(start.params)
+    keys = backend.child_seed(seed, 1).generate_state(9 * starts).reshape(9, starts)
+    least = {}
+    for n, row in zip(range(rank - 6, rank + 4), [*keys, keys[-1]], strict=True):
+        some = sample._replace(weights=(jnp.arange(rank + 3) < n).astype(float))
+        ends = []
+        for begin in (warm, *(model.init(jax.random.key(int(key)), d) for key in row)):
+            ends.append(polish(model.predict, begin, some, iterations=iterations, goal=1e-12))
+            if ends[-1].loss < 1e-10:
+                break
+        best = min(ends, key=lambda end: end.loss)
+        least[n], warm = best.loss, best.params
+    interpolated = [n for n in list(least)[:-1] if least[n] < 1e-10]
+    threshold = max(interpolated, default=rank - 7)
+    return {"threshold": float(threshold), "loss_above": least[threshold + 1]}
+
+
+def interpolates(
+    seed: int | np.random.SeedSequence,
+    *,
+    model: str,
+    d: int,
+    tau: float,
+    alpha: float,
+    rho: float,
+    steps: int,
+    rate: float = 1e-2,
+    schedule: str = "cosine",
+    batches: int = 1,
+    decay: float = 1e-4,
+    iterations: int = 200,
+) -> dict[str, float]:
+    """Train one network, polish it, and see whether it has learned its sample by heart.
+
+    Parameters
+    ----------
+    seed, model, d, tau, alpha, rho, steps, rate, schedule, batches, decay
+        See `iclkit.train.trained_attention`.
+    iterations : int
+        See `polish`.
+
+    Returns
+    -------
+    dict
+        `interpolated`, 1 if the polished loss is below 1e-8 and else 0; `train_loss` and
+        `polished_loss`; `icl_error` before and `polished_error` after the polish.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or n or ℓ rounds to 0.
+    """
+    n, ell, recipe = _sizes(
+        model=model, d=d, tau=tau, alpha=alpha, rho=rho, steps=steps, rate=rate,
+        schedule=schedule, batches=batches, decay=decay,
+    )  # fmt: skip
+    start, network = pretraining(seed, model, n, d, ell, rho), MODELS[model]
+    params = first(train(network.predict, start.params, start.sample, recipe).params)
+    before = _errors(network, params, start, ell, rho)
+    end = polish(
+        network.predict, params, first(start.sample), iterations=iterations, goal=INTERPOLATED / 10
+    )
+    return {
+        "interpolated": float(end.loss < INTERPOLATED),
+        "train_loss": before["train_loss"],
+        "polished_loss": end.loss,
+        "icl_error": before["icl_error"],
+        "polished_error": _errors(network, end.params, start, ell, rho)["icl_error"],
+    }
+
+
+interpolates.check = lambda *, iterations=200, **point: _sizes(**point)
+
+
+# From successes to a threshold ----------------------------------------------------------------
+
+
+class Threshold(NamedTuple):
+    """A logistic curve of success against the logarithm of the sample's size.
+
+    Attributes
+    ----------
+    location : numpy.ndarray of shape (m,)
+        log n at which half of the tries succeed, for each of m dimensions.
+    width : float
+        Change of log n that takes success from 1/2 to 1/(1 + e), common to all.
+    """
+
+    location: np.ndarray
+    width: float
+
+
+def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
+    """Fit thresholds by maximum likelihood, with one width for all dimensions.
+
+    Parameters
+    ----------
+    log_n : array of shape (m, j)
+        Logarithms of the sizes tried, for m dimensions and j sizes each.
+    successes, tries : arrays of shape (m, j)
+        How many samples were interpolated, of how many.
+
+    Returns
+    -------
+    Threshold
+        Locations within the sizes tried, extended by one width on each side; the width lies
+        between 0.01 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match or numbers are not finite.
+
+    Notes
+    -----
+    Where the curve is a step, its width is not determined; the lower bound then stands for it.
+    """
+    log_n = _validate.array("log_n", np.asarray(log_n, dtype=float), (None, None))
+    successes = _validate.array("successes", np.asarray(successes, dtype=float), log_n.shape)
+    tries = _validate.array("tries", np.asarray(tries, dtype=float), log_n.shape)
+
+    def misfit(unknowns: np.ndarray) -> float:
+        z = (unknowns[:-1, None] - log_n) / np.exp(unknowns[-1])
+        p = np.clip(expit(z), 1e-9, 1 - 1e-9)
+        return -float(np.sum(successes * np.log(p) + (tries - successes) * np.log1p(-p)))
+
+    low, high = log_n.min(axis=1), log_n.max(axis=1)
+    # Half-way through the successes, as if all sizes were tried equally often.
+    begin = low + (high - low) * np.clip(np.mean(successes / tries, axis=1), 0.05, 0.95)
+    bounds = [*zip(low - 0.3, high + 0.3, strict=True), (np.log(0.01), 0.0)]
+    best = minimize(misfit, [*begin, np.log(0.1)], bounds=bounds, method="L-BFGS-B")
+    return Threshold(best.x[:-1], float(np.exp(best.x[-1])))
+
+
+def fit_exponent(
+    d: Any, n: Any, interpolated: Any, *, draws: int = 1000, seed: int = 0
+) -> tuple[float, np.ndarray]:
+    """Fit the exponent of n ∝ d^a to thresholds, and say by a bootstrap how uncertain it is.
+
+    Parameters
+    ----------
+    d : array of shape (m,)
+        Dimensions.
+    n : array of shape (m, j)
+        Sizes tried at each.
+    interpolated : array of shape (m, j, s)
+        1 or 0 for each of s seeds, NaN for one that was not tried.
+    draws : int
+        Resamplings of the seeds, at least 2.
+    seed : int
+        At least 0.
+
+    Returns
+    -------
+    exponent : float
+        Slope of a least-squares line through the locations of `fit_threshold`, against log d.
+    bootstrap : numpy.ndarray of shape (draws,)
+        The same with the seeds of each size drawn anew with replacement.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-threshold-exponent in the book.
+    """
+    log_d = np.log(_validate.array("d", np.asarray(d, dtype=float), (None,)))
+    log_n = np.log(_validate.array("n", np.asarray(n, dtype=float), (len(log_d), None)))
+    results = np.asarray(interpolated, dtype=float)
+    if results.ndim != 3 or results.shape[:2] != log_n.shape:
+        raise ValueError(f"interpolated must have shape {log_n.shape} + (s,), got {results.shape}")
+    tries = np.sum(np.isfinite(results), axis=2)
+    if not np.all(tries):
+        raise ValueError("interpolated must have at least one result at each size")
+    successes = np.nansum(results, axis=2)
+    rng = np.random.default_rng(_validate.count("seed", seed, least=0))
+
+    def slope(counts: np.ndarray) -> float:
+        return float(np.polyfit(log_d, fit_threshold(log_n, counts, tries).location, 1)[0])
+
+    again = rng.binomial(
+        tries, successes / tries, (_validate.count("draws", draws, 2), *tries.shape)
+    )
+    return slope(successes), np.array([slope(counts) for counts in again])
