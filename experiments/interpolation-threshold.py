@@ -1,0 +1,57 @@
+"""How many contexts trained attention learns by heart: paper 1's figure 5 (d).
+
+To one context for linear attention; by the share of successes for softmax attention, one block and
+two, after AdamW and a Levenberg–Marquardt polish; and with fewer steps. An hour on two cores.
+"""
+
+import xarray as xr
+
+from iclkit.interpolation import interpolates, linear_threshold
+from iclkit.sweep import sweep
+
+SETTING = {"alpha": 1.0, "rho": 0.01}
+
+sweep(
+    linear_threshold,
+    SETTING | {"d": [6, 8, 10, 12, 16, 20]},
+    "book/data/linear-threshold.nc",
+    seed=1,
+    runs=(6, 6),
+)
+
+softmax = SETTING | {"model": "softmax", "rate": 3e-2}
+sweep(
+    interpolates,
+    softmax | {"d": [6, 8, 10, 12, 16], "tau": [1.3, 1.6, 1.9, 2.2], "steps": 20_000},
+    "book/data/softmax-threshold.nc",
+    seed=2,
+    runs=(8, 8),
+)
+
+sweep(
+    interpolates,
+    SETTING
+    | {
+        "model": "two-blocks", "rate": 1e-2, "d": [4, 5, 6, 7, 8], "tau": [2.5, 3.0, 3.5, 4.2],
+        "steps": 12_000,
+    },
+    "book/data/blocks-threshold.nc",
+    seed=3,
+    runs=(6, 6),
+)  # fmt: skip
+
+sweep(
+    interpolates,
+    softmax | {"d": [6, 8, 12], "tau": [1.3, 1.6, 1.9, 2.2], "steps": [2_000, 6_000]},
+    "book/data/softmax-threshold-steps.nc",
+    seed=4,
+    runs=(8, 8),
+)
+
+sweep(
+    linear_threshold,
+    SETTING | {"d": xr.DataArray([28, 40], dims="d"), "starts": 1},
+    "book/data/linear-threshold-large.nc",
+    seed=5,
+    runs=(2, 2),
+)
