@@ -22,7 +22,7 @@ sweep(
 softmax = SETTING | {"model": "softmax", "rate": 3e-2}
 sweep(
     interpolates,
-    softmax | {"d": [6, 8, 10, 12, 16], "tau": [1.3, 1.6, 1.9, 2.2], "steps": 20_000},
+    softmax | {"d": [6, 8, 10, 12, 16], "tau": [1.3, 1.6, 1.9, 2.2], "steps": 10_000},
     "book/data/softmax-threshold.nc",
     seed=2,
     runs=(8, 8),
@@ -32,8 +32,8 @@ sweep(
     interpolates,
     SETTING
     | {
-        "model": "two-blocks", "rate": 1e-2, "d": [4, 5, 6, 7, 8], "tau": [2.5, 3.0, 3.5, 4.2],
-        "steps": 12_000,
+        "model": "two-blocks", "rate": 2e-2, "d": [4, 5, 6, 7, 8], "tau": [2.5, 3.0, 3.5, 4.2],
+        "steps": 8_000,
     },
     "book/data/blocks-threshold.nc",
     seed=3,
@@ -42,7 +42,19 @@ sweep(
 
 sweep(
     interpolates,
-    softmax | {"d": [6, 8, 12], "tau": [1.3, 1.6, 1.9, 2.2], "steps": [2_000, 6_000]},
+    SETTING
+    | {
+        "model": "two-blocks", "rate": 2e-2, "d": [4, 6], "tau": [2.5, 3.0, 3.5, 4.2],
+        "steps": [2_000, 4_000],
+    },
+    "book/data/blocks-threshold-steps.nc",
+    seed=6,
+    runs=(6, 6),
+)  # fmt: skip
+
+sweep(
+    interpolates,
+    softmax | {"d": [6, 8, 12], "tau": [1.3, 1.6, 1.9, 2.2], "steps": [2_500, 5_000]},
     "book/data/softmax-threshold-steps.nc",
     seed=4,
     runs=(8, 8),

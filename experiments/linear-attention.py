@@ -18,8 +18,8 @@ sweep(
     trained_attention,
     SETTING
     | {
-        "d": d, "tau": TAU, "steps": d.copy(data=[20_000, 30_000]), "rate": d.copy(data=[1e-2, 3e-3]),
-        "batches": d.copy(data=[1, 10]), "dtype": "float32",
+        "d": d, "tau": TAU, "steps": d.copy(data=[20_000, 30_000]), "batches": d.copy(data=[1, 10]),
+        "rate": d.copy(data=[1e-2, 3e-3]), "dtype": "float32",
     },
     "book/data/linear-attention.nc",
     seed=1,

@@ -16,7 +16,7 @@ SETTING = {"alpha": 1.0, "rho": 0.01}
 recipes = {
     "rate": [3e-2, 1e-4],
     "schedule": ["cosine", "constant"],
-    "steps": [20_000, 40_000],
+    "steps": [10_000, 40_000],
     "batches": [1, 10],
 }
 sweep(
@@ -29,7 +29,7 @@ sweep(
     runs=(4, 4),
 )
 
-blocks = SETTING | {"rate": 1e-2, "steps": 12_000}
+blocks = SETTING | {"rate": 2e-2, "steps": 8_000}
 sweep(
     trained_attention,
     blocks | {"model": "two-blocks", "d": 5, "tau": [0.5, 1.0, 2.0, 3.0, 4.0, 6.0]},
