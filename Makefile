@@ -39,6 +39,7 @@ data: setup
 	for experiment in experiments/*.py; do $(BIN)/python $$experiment || exit; done
 
 benchmarks: setup
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/fits.py
 
 lab: setup

@@ -308,13 +308,13 @@ def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
     Returns
     -------
     Threshold
-        Locations within the sizes tried, extended by one width on each side; the width lies
-        between 0.01 and 1.
+        Locations within the sizes tried, extended by 0.3 on each side; the width lies between
+        0.01 and 1.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes do not match or numbers are not finite.
+        If shapes do not match, numbers are not finite, or successes are not between 0 and tries.
 
     Notes
     -----
@@ -323,6 +323,8 @@ def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
     log_n = _validate.array("log_n", np.asarray(log_n, dtype=float), (None, None))
     successes = _validate.array("successes", np.asarray(successes, dtype=float), log_n.shape)
     tries = _validate.array("tries", np.asarray(tries, dtype=float), log_n.shape)
+    if not np.all((tries > 0) & (successes >= 0) & (successes <= tries)):
+        raise ValueError("successes must be between 0 and tries, and tries at least 1")
 
     def misfit(unknowns: np.ndarray) -> float:
         z = (unknowns[:-1, None] - log_n) / np.exp(unknowns[-1])

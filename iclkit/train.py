@@ -7,9 +7,10 @@ depend on the seed and the number of the pass alone, so that a resumed run ends 
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import time
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -159,7 +160,8 @@ def train(
     Raises
     ------
     ValueError, TypeError
-        If a number of `recipe` is outside its range, or `checkpoint` belongs to another training.
+        If a number of `recipe` is outside its range, or `checkpoint` is damaged or belongs to
+        another training.
     FloatingPointError
         If a loss is no longer finite; the message names the network and the pass.
 
@@ -181,8 +183,9 @@ def train(
     optimiser = _optimiser(recipe, passes)
     state, losses = (params, jax.vmap(optimiser.init)(params)), np.empty((0, m))
     stored = None if checkpoint is None else Path(checkpoint)
+    origin = None if stored is None else _origin(params, data, recipe, seed)
     if stored is not None and stored.exists():
-        state, losses = _restore(stored, state, m)
+        state, losses = _restore(stored, state, m, origin)
     run, size = _chunk(predict, draw, recipe, passes), -(-passes // _CHUNKS)
     saved = time.monotonic()
     with _progress(f"{m} networks", passes) as bar:
@@ -199,7 +202,7 @@ def train(
                 )
             losses = np.concatenate([losses, new])
             if stored is not None and time.monotonic() - saved > _PATIENCE:
-                _save(stored, state, losses)
+                _save(stored, state, losses, origin)
                 saved = time.monotonic()
             bar.update(len(new))
             bar.set_postfix_str(f"loss {np.median(new[-1]):.1e}")
@@ -254,25 +257,35 @@ def _chunk(predict: Any, draw: Any, recipe: Recipe, passes: int) -> Callable[...
     return jax.jit(jax.vmap(network, (0, 0, 0, None)))
 
 
-def _save(file: Path, state: Any, losses: np.ndarray) -> None:
+def _origin(params: Any, data: Any, recipe: Recipe, seed: int) -> np.ndarray:
+    """Digest all that a training begins with, to know its checkpoints by."""
+    digest = hashlib.sha256(repr((recipe, seed)).encode())
+    for leaf in jax.tree.leaves((params, data)):
+        digest.update(np.asarray(leaf).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _save(file: Path, state: Any, losses: np.ndarray, origin: np.ndarray) -> None:
     """Put a state on disk: a reader finds the old file or the new one, whole."""
     part = file.with_name(f".{file.name}.part")
     with open(part, "wb") as stream:
-        np.savez(stream, losses, *jax.tree.leaves(state))
+        np.savez(stream, origin, losses, *jax.tree.leaves(state))
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(part, file)
 
 
-def _restore(file: Path, like: Any, m: int) -> tuple[Any, np.ndarray]:
+def _restore(file: Path, like: Any, m: int, origin: np.ndarray) -> tuple[Any, np.ndarray]:
     leaves, structure = jax.tree.flatten(like)
+    content = io.BytesIO(file.read_bytes())
     try:
-        with np.load(file) as stored:
-            losses, *found = (stored[name] for name in stored.files)
-    except (ValueError, EOFError, zipfile.BadZipFile):
+        with np.load(content) as stored:
+            first, losses, *found = (stored[name] for name in stored.files)
+    except Exception:  # a damaged archive raises whatever its bytes happen to lead to
         raise ValueError(f"checkpoint {file} is damaged: delete it and train again") from None
     shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
-    if [(leaf.shape, leaf.dtype) for leaf in found] != shapes or losses.shape[1:] != (m,):
+    same = np.array_equal(first, origin) and losses.shape[1:] == (m,)
+    if not same or [(leaf.shape, leaf.dtype) for leaf in found] != shapes:
         raise ValueError(f"checkpoint {file} belongs to another training: give another file")
     return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in found]), losses
 
@@ -467,7 +480,7 @@ def _fresh(tasks: Any, key: Any, batches: int, *, size: int, ell: int, rho: floa
 
 def _diversity_sizes(
     *, model: str, d: int, alpha: float, kappa: float, rho: float, width: int, steps: int,
-    rate: float, size: int,
+    rate: float = 3e-3, size: int = 128,
 ) -> tuple[int, int]:  # fmt: skip
     _, ell, _ = _sizes(model=model, d=d, tau=1.0, alpha=alpha, rho=rho, steps=steps, rate=rate)
     _validate.count("width", width)
@@ -546,10 +559,13 @@ def diverse_attention(
     )
     final = first(trained.params)
     new = draw_tasks(4000, d, streams.tasks, prior="gaussian")
-    errors = {}
-    for name, w in ("icl_error", new), ("idg_error", tasks[streams.tasks.integers(k, size=4000)]):
-        test = draw_contexts(w, ell, rho, streams)
-        errors[name] = sum(error_parts(MODELS[model], final, test, w, rho))
+    old = tasks[streams.tasks.integers(k, size=4000)]
+    test = draw_contexts(new, ell, rho, streams)
+    errors = {"icl_error": sum(error_parts(MODELS[model], final, test, new, rho))}
+    # Without mirror images: those under y → −y have the task −w, which is not in the list.
+    test = draw_contexts(old, ell, rho, streams)
+    f = np.asarray(jax.jit(MODELS[model].predict)(final, MODELS[model].inputs(prompts(test))))
+    errors["idg_error"] = rho + float(np.mean((f - np.sum(test.query * old, axis=1)) ** 2))
     last = trained.losses[-max(1, len(trained.losses) // 50) :]
     return errors | {"train_loss": float(np.mean(last))}
 

@@ -1,0 +1,188 @@
+"""Time trained attention: folded against plain forms, networks one by one and together, and polish.
+
+    make benchmarks        (a few minutes of it, on a machine that does nothing else)
+
+Everything runs in one process, on one core, rivals in turn on the same data; CPU time, the least
+of several rounds, without compilation. The table is printed, and nothing is written.
+"""
+
+import os
+import time
+
+ALPHA, RHO = 1.0, 0.01
+ROUNDS, SPELL = 7, 0.3  # measurements of each, and CPU seconds of one
+
+
+def alone():
+    """Keep to one core; before JAX starts."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def least(*functions):
+    """Time functions in turn; the least CPU time of a call of each."""
+    import jax
+
+    def spent(function, times):
+        start = time.process_time()
+        for _ in range(times):
+            jax.block_until_ready(function())
+        return (time.process_time() - start) / times
+
+    for function in functions:
+        spent(function, 1)  # compiles
+    times = [max(1, round(SPELL / max(spent(function, 2), 1e-6))) for function in functions]
+    rounds = [[spent(f, t) for f, t in zip(functions, times, strict=True)] for _ in range(ROUNDS)]
+    return [min(column) for column in zip(*rounds, strict=True)]
+
+
+def forms(name, d, n):
+    """Time one gradient step by each form."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from iclkit.attention import MODELS, prompts
+    from iclkit.train import first, pretraining
+
+    model = MODELS[name]
+    start = pretraining(1, name, n, d, round(ALPHA * d), RHO, tests=n)
+    params, inputs = first(start.params), jnp.asarray(prompts(start.test))
+    targets = jnp.asarray(start.test.target)
+
+    def compiled(predict, inputs):
+        def loss(params, inputs):
+            return jnp.mean((predict(params, inputs) - targets) ** 2)
+
+        both = jax.jit(jax.value_and_grad(loss))
+        return lambda: both(params, inputs)
+
+    folded, plain = compiled(model.predict, model.inputs(inputs)), compiled(model.plain, inputs)
+    np.testing.assert_allclose(folded()[0], plain()[0], rtol=1e-10)
+    return least(folded, plain)
+
+
+def together(name, d, tau, m=4, steps=50):
+    """Time steps of m networks, one by one and side by side."""
+    import jax
+    import numpy as np
+
+    from iclkit import train
+    from iclkit.attention import MODELS
+
+    n = round(tau * d**2)
+    starts = [
+        train.pretraining(seed, name, n, d, round(ALPHA * d), RHO, tests=1) for seed in range(m)
+    ]
+    recipe = train.Recipe(steps)
+    run = train._chunk(MODELS[name].predict, train.shuffled, recipe, steps)
+    optimiser, numbers = train._optimiser(recipe, steps), jax.numpy.arange(steps)
+
+    def ready(some):
+        params, sample = (
+            jax.tree.map(lambda *leaves: jax.numpy.concatenate(leaves), *parts)
+            for parts in zip(*((start.params, start.sample) for start in some), strict=True)
+        )
+        state = params, jax.vmap(optimiser.init)(params)
+        return state, sample, jax.random.split(jax.random.key(0), len(some)), numbers
+
+    single, all_of_them = [ready([start]) for start in starts], ready(starts)
+    losses = [np.asarray(run(*one)[1][0]) for one in single]
+    np.testing.assert_allclose(losses, run(*all_of_them)[1], rtol=1e-6)
+    one_by_one, side_by_side = least(
+        lambda: [run(*one) for one in single], lambda: run(*all_of_them)
+    )
+    return n, one_by_one / steps, side_by_side / steps
+
+
+class Enough(Exception):
+    """The goal is reached."""
+
+
+def polishes(d, tau, goal=1e-10, most=200):
+    """Time the polish against scipy's trust-region method, from the same trained network."""
+    import jax
+    import numpy as np
+    import scipy.optimize
+    from jax.flatten_util import ravel_pytree
+
+    from iclkit.attention import MODELS, jacobian
+    from iclkit.interpolation import polish
+    from iclkit.train import Recipe, first, pretraining, train
+
+    n, predict = round(tau * d**2), MODELS["linear"].predict
+    start = pretraining(1, "linear", n, d, round(ALPHA * d), RHO, tests=1)
+    params = first(train(predict, start.params, start.sample, Recipe(3000)).params)
+    sample, (flat, restore) = first(start.sample), ravel_pytree(params)
+
+    @jax.jit
+    def residual(flat):
+        return predict(restore(flat), sample.inputs) - sample.targets
+
+    slopes = jax.jit(lambda flat: jacobian(predict, restore(flat), sample.inputs))
+
+    def ours():
+        end = polish(predict, params, sample, goal=goal, iterations=most)
+        ended["polish"] = end.loss, end.iterations
+        return ended["polish"]
+
+    def fun(flat):
+        r = np.asarray(residual(flat))
+        loss, count = np.mean(r**2), ended["trf"][1] + 1
+        ended["trf"] = min(loss, ended["trf"][0]), count
+        if loss <= goal:
+            raise Enough
+        return r
+
+    def trf():
+        ended["trf"] = np.inf, 0
+        try:
+            scipy.optimize.least_squares(
+                fun, np.asarray(flat), lambda flat: np.asarray(slopes(flat)), method="trf",
+                ftol=1e-12, xtol=1e-12, gtol=1e-12, max_nfev=most,
+            )  # fmt: skip
+        except Enough:
+            pass
+        return ended["trf"][0]
+
+    ended = {}
+    times = least(ours, trf)
+    return n, float(np.mean(residual(flat) ** 2)), times, ended
+
+
+def main():
+    """Print the tables."""
+    alone()
+    from iclkit.attention import MODELS  # noqa: F401  JAX starts here, with one thread
+
+    print("One gradient step, ms\nmodel         d      n    plain   folded    ratio")
+    for name in ("linear", "softmax"):
+        for d in (8, 12, 20):
+            for n in (round(0.4 * d**2), 4 * d**2):
+                folded, plain = forms(name, d, n)
+                print(
+                    f"{name:10} {d:4} {n:6} {1e3 * plain:8.3f} {1e3 * folded:8.3f} "
+                    f"{plain / folded:8.1f}",
+                    flush=True,
+                )
+    print("\nA step of four networks, ms\nmodel         d      n   looped  vmapped    ratio")
+    for name, d, tau in (("linear", 10, 1.4), ("softmax", 8, 1.9), ("two-blocks", 6, 3.5)):
+        n, looped, vmapped = together(name, d, tau)
+        print(
+            f"{name:10} {d:4} {n:6} {1e3 * looped:8.3f} {1e3 * vmapped:8.3f} "
+            f"{looped / vmapped:8.2f}",
+            flush=True,
+        )
+    print("\nPolish of linear attention, d = 10, from a trained network, to a loss of 1e-10")
+    print("     n    before  method       s       loss  systems")
+    for tau in (1.3, 1.37, 1.7):
+        n, before, times, ended = polishes(10, tau)
+        for seconds, (method, (loss, systems)) in zip(times, ended.items(), strict=True):
+            print(f"{n:6} {before:9.1e}  {method:6} {seconds:7.3f} {loss:10.2e} {systems:8}")
+
+
+if __name__ == "__main__":
+    main()
