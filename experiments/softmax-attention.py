@@ -32,7 +32,7 @@ sweep(
 blocks = SETTING | {"rate": 2e-2, "steps": 8_000}
 sweep(
     trained_attention,
-    blocks | {"model": "two-blocks", "d": 5, "tau": [0.5, 1.0, 2.0, 3.0, 4.0, 6.0]},
+    blocks | {"model": "two-blocks", "d": 5, "tau": [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0]},
     "book/data/blocks-attention.nc",
     seed=2,
     runs=(4, 4),
@@ -40,7 +40,7 @@ sweep(
 
 sweep(
     interpolates,
-    blocks | {"model": "two-blocks-bare", "d": 6, "tau": [0.7, 1.0, 1.5, 2.0]},
+    blocks | {"model": "two-blocks-bare", "d": 6, "tau": [2.5, 3.0, 3.5, 4.2]},
     "book/data/blocks-bare.nc",
     seed=3,
     runs=(6, 6),
