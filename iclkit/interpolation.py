@@ -274,7 +274,12 @@ def interpolates(
     }
 
 
-interpolates.check = lambda *, iterations=200, **point: _sizes(**point)
+def _try_sizes(*, iterations: int = 200, **point: Any) -> Any:
+    _validate.count("iterations", iterations)
+    return _sizes(**point)
+
+
+interpolates.check = _try_sizes  # `iclkit.sweep.sweep` calls it before it computes
 
 
 # From successes to a threshold ----------------------------------------------------------------

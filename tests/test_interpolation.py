@@ -197,6 +197,8 @@ def test_interpolation_is_told_from_failure():
     assert interpolates(1, tau=tau, **POINT) == result
     with pytest.raises(ValueError, match="iterations must be an integer of at least 1, got 0"):
         interpolates(1, tau=tau, **POINT, iterations=0)
+    with pytest.raises(ValueError, match="iterations must be an integer of at least 1, got 0"):
+        interpolates.check(tau=tau, **POINT, iterations=0)  # before a sweep computes anything
 
 
 # From successes to a threshold ----------------------------------------------------------------

@@ -425,6 +425,7 @@ BAD = [
     ({"steps": 10.0}, TypeError, "steps must be an integer, got 10.0"),
     ({"rate": 0.0}, ValueError, r"rate must be positive .*, got 0.0"),
     ({"rate": np.nan}, ValueError, "rate must be positive .*, got nan"),
+    ({"rate": np.inf}, ValueError, "rate must be positive and finite, got inf"),
     ({"rate": [0.1]}, ValueError, "rate must be a single number"),
     ({"schedule": "step"}, ValueError, "schedule must be one of cosine, constant, got 'step'"),
     ({"batches": 0}, ValueError, "batches must be an integer of at least 1, got 0"),

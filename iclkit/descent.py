@@ -1,0 +1,462 @@
+"""Depth as gradient descent: what L layers of linear attention can do with one context.
+
+A layer that reads the context can make a gradient step on it. Without noise, L of them leave of
+the task the part p(S) w, where S is the context's covariance and p(x) = Π (1 − η_l x) a polynomial
+with p(0) = 1. All risks here are integrals of such polynomials: over the Marchenko–Pastur law for
+isotropic tokens, over a given spectrum else. They are per dimension and do not hold the noise of
+the query's label: the error of this book is ρ more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+from scipy.optimize import minimize_scalar
+from scipy.special import zeta
+
+from iclkit import _validate, backend
+from iclkit.contexts import draw_contexts
+from iclkit.tasks import draw_tasks
+
+
+class Law(NamedTuple):
+    """A spectrum, or a quadrature rule for one.
+
+    Attributes
+    ----------
+    nodes : numpy.ndarray of shape (m,)
+        Eigenvalues x of the covariance that is descended on, at least 0.
+    weights : numpy.ndarray of shape (m,)
+        What the error along each of them counts.
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+
+
+def marchenko_pastur(alpha: float, points: int) -> Law:
+    """Gauss quadrature for the eigenvalues of S = (1/α) Σ x xᵀ, with isotropic tokens.
+
+    Parameters
+    ----------
+    alpha : float
+        Context length α = ℓ/d, positive and finite.
+    points : int
+        Nodes m, at least 1.
+
+    Returns
+    -------
+    Law
+        Exact for polynomials of degree at most 2m − 1, the atom at zero for α < 1 included.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The nodes are the eigenvalues of the Jacobi matrix with the diagonal 1, 1 + c, 1 + c, …, and
+    √c beside it, c = 1/α. Source: eq-mp-jacobi in the book.
+    """
+    c, m = 1 / _finite("alpha", alpha), _validate.count("points", points)
+    nodes, vectors = eigh_tridiagonal([1.0] + [1 + c] * (m - 1), [c**0.5] * (m - 1))
+    return Law(np.maximum(nodes, 0), vectors[0] ** 2)
+
+
+def power_law(nu: float, beta: float, width: int) -> Law:
+    """Spectrum of a task of power-law structure, as far as a network of finite width sees it.
+
+    Parameters
+    ----------
+    nu : float
+        Eigenvalues of the tokens' covariance fall like λ_j = j^−ν, ν > 0.
+    beta : float
+        The task lies in them by λ_j w_j² = j^(−νβ − 1), β > 0.
+    width : int
+        Directions that the network has, at least 1: the first ones.
+
+    Returns
+    -------
+    Law
+        λ_j with the weights λ_j w_j², and last a node at zero with all that is beyond the width.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-power-law-task in the book; Bordelon, Letey and Pehlevan, arXiv 2510.01098.
+    """
+    nu, beta = _finite("nu", nu), _finite("beta", beta)
+    j = np.arange(1.0, _validate.count("width", width) + 1)
+    decay = nu * beta + 1
+    return Law(np.append(j**-nu, 0.0), np.append(j**-decay, zeta(decay, j.size + 1)))
+
+
+def _finite(name: str, value: float) -> float:
+    number = _validate.scalar(_validate.positive, name, value)
+    if np.isinf(number):
+        raise ValueError(f"{name} must be positive and finite, got inf")
+    return number
+
+
+def _check_law(law: Law) -> Law:
+    nodes = _validate.array("law.nodes", np.asarray(law.nodes), (None,))
+    weights = _validate.array("law.weights", np.asarray(law.weights), nodes.shape)
+    if np.any(nodes < 0) or np.any(weights < 0) or not weights.any():
+        raise ValueError("law must have nodes and weights of at least 0, and a positive weight")
+    return Law(nodes, weights)
+
+
+# Risks ----------------------------------------------------------------------------------------
+
+
+def descent_risk(steps: Any, law: Law, ridge: float = 0.0) -> float:
+    """Risk after gradient steps of given sizes.
+
+    Parameters
+    ----------
+    steps : array of shape (L,)
+        Step sizes η_l; complex ones come in conjugate pairs.
+    law : Law
+        The spectrum.
+    ridge : float
+        Label noise over context length, ρ/α, at least 0.
+
+    Returns
+    -------
+    float
+        Σ weights · [p² + (ρ/α)(1 − p)²/x], with p = Π (1 − η_l x).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-descent-risk in the book.
+    """
+    law = _check_law(law)
+    steps = np.asarray(steps)
+    if steps.ndim != 1 or steps.dtype.kind not in "iufc" or not np.all(np.isfinite(steps)):
+        raise ValueError(f"steps must be a list of finite numbers, got {steps!r}")
+    ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
+    rest = np.prod(1 - np.multiply.outer(steps, law.nodes), axis=0)
+    # The second term is a polynomial with the root 0; a node there adds nothing.
+    seen = law.nodes > 0
+    fitted = np.where(seen, np.abs(1 - rest) ** 2 / np.where(seen, law.nodes, 1), 0)
+    return float(law.weights @ (np.abs(rest) ** 2 + ridge * fitted))
+
+
+def best_step(law: Law, depth: int, ridge: float = 0.0) -> float:
+    """Find the step size at which L equal steps have the least risk.
+
+    Parameters
+    ----------
+    law : Law
+        The spectrum.
+    depth : int
+        Number of layers L, at least 1.
+    ridge : float
+        Label noise over context length, ρ/α, at least 0.
+
+    Returns
+    -------
+    float
+        η, between 0 and 2 over the largest node.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Beyond 2 over the largest node the risk grows with η. Below, it is convex without noise; with
+    noise the best of 400 sizes is refined.
+    """
+    depth = _validate.count("depth", depth)
+    most = 2 / np.max(_check_law(law).nodes)
+
+    def risk(log_step: float) -> float:
+        return descent_risk(np.full(depth, np.exp(log_step)), law, ridge)
+
+    grid = np.log(most) + np.linspace(-np.log(50.0 * depth), 0, 400)
+    i = int(np.argmin([risk(value) for value in grid]))
+    around = (grid[max(i - 1, 0)], grid[min(i + 1, grid.size - 1)])
+    return float(np.exp(minimize_scalar(risk, bounds=around, options={"xatol": 1e-12}).x))
+
+
+def best_steps(law: Law, depth: int, ridge: float = 0.0) -> np.ndarray:
+    """Find the step sizes at which L steps have the least risk.
+
+    Parameters
+    ----------
+    law : Law
+        The spectrum.
+    depth : int
+        Number of layers L, at least 1 and less than the number of different nodes.
+    ridge : float
+        Label noise over context length, ρ/α, at least 0.
+
+    Returns
+    -------
+    numpy.ndarray of shape (L,)
+        Inverse roots of the polynomial of least risk, in increasing order of their real parts.
+        With noise some can be complex: then steps with memory (momentum) reach the least risk,
+        and plain steps come near it only.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-best-polynomial in the book.
+    """
+    law, depth = _check_law(law), _validate.count("depth", depth)
+    ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
+    diagonal, beside = _jacobi(law, depth + 1)
+    J = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+    at_zero = np.zeros(depth + 1)
+    at_zero[0] = 1.0
+    for k in range(depth):
+        before = beside[k - 1] * at_zero[k - 1] if k else 0.0
+        at_zero[k + 1] = -(diagonal[k] * at_zero[k] + before) / beside[k]
+    # (x + ρ/α) p − ρ/α is orthogonal to all polynomials of degree less than L, and p(0) = 1.
+    system = np.vstack([J[:depth] + ridge * np.eye(depth + 1)[:depth], at_zero])
+    right = np.zeros(depth + 1)
+    right[0], right[-1] = ridge, 1.0
+    p = np.linalg.solve(system, right)
+    # Its roots are the eigenvalues of the comrade matrix.
+    comrade = J[:depth, :depth].copy()
+    comrade[-1] -= beside[depth - 1] * p[:depth] / p[depth]
+    roots = np.linalg.eigvals(comrade)
+    return np.sort_complex(1 / roots) if np.iscomplexobj(roots) else np.sort(1 / roots)
+
+
+def _jacobi(law: Law, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Recursion coefficients of the orthonormal polynomials of a law, by Lanczos."""
+    if np.unique(law.nodes[law.weights > 0]).size < size:
+        raise ValueError(f"depth must be less than the number of different nodes, got {size - 1}")
+    diagonal, beside = np.zeros(size), np.zeros(size - 1)
+    vectors = np.zeros((size, law.nodes.size))
+    vectors[0] = np.sqrt(law.weights / law.weights.sum())
+    for k in range(size):
+        new = law.nodes * vectors[k]
+        diagonal[k] = new @ vectors[k]
+        if k == size - 1:
+            break
+        for _ in range(2):  # once more against rounding
+            new -= vectors[: k + 1].T @ (vectors[: k + 1] @ new)
+        beside[k] = np.linalg.norm(new)
+        vectors[k + 1] = new / beside[k]
+    return diagonal, beside
+
+
+def tied_risk(alpha: float, depth: int, noise: float = 0.0) -> float:
+    """Least risk per dimension of L equal layers, isotropic tokens.
+
+    Parameters
+    ----------
+    alpha : float
+        Context length α = ℓ/d, positive and finite.
+    depth : int
+        Number of layers L, at least 0.
+    noise : float
+        Variance of the label noise ρ, at least 0.
+
+    Returns
+    -------
+    float
+        The risk at the best common step, without the noise of the query's label.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+    """
+    alpha, depth, noise = _point(alpha, depth, noise)
+    if depth == 0:
+        return 1.0
+    law, ridge = marchenko_pastur(alpha, depth + 1), noise / alpha
+    return descent_risk(np.full(depth, best_step(law, depth, ridge)), law, ridge)
+
+
+def untied_risk(alpha: float, depth: int, noise: float = 0.0) -> float:
+    """Least risk per dimension of any L steps, isotropic tokens.
+
+    Parameters
+    ----------
+    alpha : float
+        Context length α = ℓ/d, positive and finite.
+    depth : int
+        Number of layers L, at least 0.
+    noise : float
+        Variance of the label noise ρ, at least 0.
+
+    Returns
+    -------
+    float
+        e_L of e_0 = 1, e_{L+1} = (ρ + e_L) / (α + ρ + e_L), without the noise of the query's
+        label; 1/(1 + α + … + α^L) if ρ = 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The least risk over all polynomials of degree L. Without noise real steps reach it; with noise
+    it can take steps with memory, see `best_steps`. Source: eq-untied-recursion in the book.
+    """
+    alpha, depth, noise = _point(alpha, depth, noise)
+    risk = 1.0
+    for _ in range(depth):
+        risk = (noise + risk) / (alpha + noise + risk)
+    return risk
+
+
+def _point(alpha: float, depth: int, noise: float) -> tuple[float, int, float]:
+    noise = _validate.scalar(_validate.nonnegative, "noise", noise)
+    return _finite("alpha", alpha), _validate.count("depth", depth, least=0), noise
+
+
+# At finite d ----------------------------------------------------------------------------------
+
+
+def deep_attention(layers: Sequence[tuple[Any, Any]], prompts: Any) -> Any:
+    """Predictions of layers of linear attention with a residual stream.
+
+    Parameters
+    ----------
+    layers : sequence of pairs of arrays of shape (d + 1, d + 1)
+        Of each layer the matrix between a token and those it attends to, and the one that is
+        applied to what it attends to.
+    prompts : array of shape (n, ell + 1, d + 1)
+        Rows (xᵢ, yᵢ), and last (x_q, 0), see `iclkit.attention.prompts`; NumPy or JAX.
+
+    Returns
+    -------
+    array of shape (n,)
+        Minus the last entry of the last row.
+
+    Notes
+    -----
+    Z ← Z + (d/ℓ) (Z M Z_cᵀ) (Z_c V), where Z_c are the rows of the context: none attends to the
+    query. Source: eq-deep-attention in the book.
+    """
+    tokens = prompts
+    scale = (tokens.shape[2] - 1) / (tokens.shape[1] - 1)
+    for between, value in layers:
+        context = tokens[:, :-1]
+        # From the left the products would be as large as the context squared.
+        tokens = tokens + scale * (tokens @ between) @ (context.mT @ (context @ value))
+    return -tokens[:, -1, -1]
+
+
+def descent_layers(steps: Any, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Write gradient steps as layers of linear attention.
+
+    Parameters
+    ----------
+    steps : array of shape (L,)
+        Step sizes η_l, real.
+    d : int
+        Dimension, at least 1.
+
+    Returns
+    -------
+    list of L pairs of arrays of shape (d + 1, d + 1)
+        For `deep_attention`: tokens are compared by their x, and the labels are updated, by
+        minus η times what is attended to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-descent-layers in the book; von Oswald et al., arXiv 2212.07677.
+    """
+    steps = _validate.array("steps", np.asarray(steps), (None,))
+    d = _validate.count("d", d)
+    compare, label = np.diag([1.0] * d + [0.0]), np.diag([0.0] * d + [1.0])
+    return [(compare, -step * label) for step in steps]
+
+
+def gradient_descent(
+    seed: int | np.random.SeedSequence,
+    *,
+    d: int,
+    alpha: float,
+    rho: float,
+    depth: int,
+    tied: bool,
+    contexts: int = 1,
+) -> dict[str, float]:
+    """Make L gradient steps on contexts, at the step sizes that are best for d → ∞.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        At least 0; the same seed gives the same result on a CPU.
+    d : int
+        Dimension, at least 1.
+    alpha : float
+        Context length α = ℓ/d, positive and finite; ℓ is rounded.
+    rho : float
+        Variance of the label noise, at least 0.
+    depth : int
+        Steps L, at least 1.
+    tied : bool
+        Whether all steps have one size.
+    contexts : int
+        Contexts to average over, at least 1, each with a task of its own.
+
+    Returns
+    -------
+    dict
+        `risk`, the mean of |ŵ − w|²/d.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or ℓ rounds to 0.
+    """
+    ell = _descent_sizes(d=d, alpha=alpha, rho=rho, depth=depth, tied=tied, contexts=contexts)
+    law, ridge = marchenko_pastur(alpha, depth + 2), rho / alpha
+    steps = np.full(depth, best_step(law, depth, ridge)) if tied else best_steps(law, depth, ridge)
+    streams = backend.streams(seed)
+    w = draw_tasks(contexts, d, streams.tasks, prior="gaussian")
+    drawn = draw_contexts(w, ell, rho, streams)
+    found = np.zeros(w.shape, dtype=steps.dtype)
+    for step in steps:
+        residual = drawn.labels - np.einsum("nid,nd->ni", drawn.tokens, found)
+        found = found + step * d / ell * np.einsum("nid,ni->nd", drawn.tokens, residual)
+    # Conjugate steps in pairs leave a real result, up to rounding.
+    return {"risk": float(np.mean((np.real(found) - w) ** 2))}
+
+
+def _descent_sizes(
+    *, d: int, alpha: float, rho: float, depth: int, tied: bool, contexts: int = 1
+) -> int:
+    d = _validate.count("d", d)
+    _validate.count("contexts", contexts)
+    _point(alpha, _validate.count("depth", depth), rho)
+    if not isinstance(tied, bool | np.bool_):
+        raise TypeError(f"tied must be True or False, got {tied!r}")
+    return _validate.size("alpha", alpha, d, "ell = alpha * d")
+
+
+gradient_descent.check = _descent_sizes  # `iclkit.sweep.sweep` calls it before it computes

@@ -1,0 +1,222 @@
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.optimize import minimize
+
+from iclkit import attention, bayes, theory
+from iclkit.contexts import draw_contexts
+from iclkit.descent import (
+    Law,
+    best_step,
+    best_steps,
+    deep_attention,
+    descent_layers,
+    descent_risk,
+    gradient_descent,
+    marchenko_pastur,
+    power_law,
+    tied_risk,
+    untied_risk,
+)
+from iclkit.sweep import sweep
+from iclkit.tasks import draw_tasks
+
+alphas = st.floats(0.05, 20)
+noises = st.just(0.0) | st.floats(1e-3, 10)
+depths = st.integers(1, 12)
+
+
+# Spectra --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1.0, 2.5])
+def test_marchenko_pastur_integrates_polynomials(alpha):
+    c = 1 / alpha
+    low, high = (1 - c**0.5) ** 2, (1 + c**0.5) ** 2
+    law = marchenko_pastur(alpha, 6)
+    for degree in range(12):
+        # With x = low + (high − low)(1 − cos t)/2 the roots at the edges are smooth.
+        def integrand(t, degree=degree):
+            x = low + (high - low) * (1 - np.cos(t)) / 2
+            root = (high - low) / 2 * np.sin(t)
+            return x ** (degree - 1) * root**2 / (2 * np.pi * c)
+
+        exact = quad(integrand, 0, np.pi, epsabs=1e-13)[0]
+        exact += max(0.0, 1 - alpha) * (degree == 0)
+        assert law.weights @ law.nodes**degree == pytest.approx(exact, rel=1e-8)
+
+
+@given(alphas, st.floats(0.01, 10))
+def test_marchenko_pastur_is_that_of_the_theory(alpha, x):
+    # tr (S + x)⁻¹, to which Gauss quadrature converges
+    law = marchenko_pastur(alpha, 400)
+    assert law.weights @ (1 / (law.nodes + x)) == pytest.approx(
+        theory.stieltjes(x, alpha), rel=1e-6
+    )
+
+
+def test_power_law_keeps_all_weight():
+    total = power_law(1.5, 0.7, 1).weights.sum()
+    for width in (3, 100):
+        law = power_law(1.5, 0.7, width)
+        assert law.weights.sum() == pytest.approx(total, rel=1e-13)
+        np.testing.assert_allclose(law.nodes[:3], [1, 2**-1.5, 3**-1.5])
+        np.testing.assert_allclose(law.weights[:3], [1, 2**-2.05, 3**-2.05])
+        assert law.nodes[-1] == 0
+
+
+# Optimal steps --------------------------------------------------------------------------------
+
+
+def test_one_layer():
+    for alpha, noise in ((0.5, 0.0), (2.0, 0.3)):
+        expected = (1 + noise) / (alpha + 1 + noise)
+        assert untied_risk(alpha, 1, noise) == pytest.approx(expected, rel=1e-14)
+        assert tied_risk(alpha, 1, noise) == pytest.approx(expected, rel=1e-12)
+        step = best_step(marchenko_pastur(alpha, 3), 1, noise / alpha)
+        assert step == pytest.approx(alpha / (alpha + 1 + noise), rel=1e-5)
+
+
+@given(alphas, depths)
+def test_without_noise_the_risk_is_a_geometric_sum(alpha, depth):
+    expected = 1 / np.sum(alpha ** np.arange(depth + 1.0))
+    assert untied_risk(alpha, depth) == pytest.approx(expected, rel=1e-12)
+
+
+@given(alphas, depths, noises)
+def test_best_steps_reach_the_recursion(alpha, depth, noise):
+    law, ridge = marchenko_pastur(alpha, depth + 2), noise / alpha
+    steps = best_steps(law, depth, ridge)
+    assert steps.shape == (depth,)
+    reached = descent_risk(steps, law, ridge)
+    assert reached == pytest.approx(untied_risk(alpha, depth, noise), rel=1e-7)
+    if noise == 0:
+        assert np.isrealobj(steps) and np.all(steps > 0)
+
+
+@pytest.mark.parametrize(("alpha", "noise"), [(1.0, 0.0), (2.0, 0.1)])
+def test_no_other_polynomial_is_better(alpha, noise):
+    law = marchenko_pastur(alpha, 6)
+
+    def risk(coefficients):
+        p = 1 + law.nodes * np.polyval(coefficients, law.nodes)
+        noisy = noise / alpha * (1 - p) ** 2 / law.nodes
+        return law.weights @ (p**2 + noisy)
+
+    found = minimize(risk, np.zeros(3), tol=1e-14).fun
+    assert found == pytest.approx(untied_risk(alpha, 3, noise), rel=1e-6)
+
+
+@given(alphas, st.integers(0, 12), noises)
+def test_risks_are_ordered(alpha, depth, noise):
+    floor = bayes.ridge_error(alpha, noise) - noise
+    tied, untied = (f(alpha, depth, noise) for f in (tied_risk, untied_risk))
+    assert floor * (1 - 1e-9) - 1e-12 <= untied <= tied * (1 + 1e-9)
+    assert untied_risk(alpha, depth + 1, noise) <= untied
+    assert tied <= 1 + 1e-12
+
+
+def test_endless_depth_is_bayes_ridge():
+    for alpha, noise in ((0.5, 0.1), (1.0, 0.25), (3.0, 1.0)):
+        floor = bayes.ridge_error(alpha, noise) - noise
+        assert untied_risk(alpha, 300, noise) == pytest.approx(floor, rel=1e-12)
+
+
+def test_known_values():
+    np.testing.assert_allclose(
+        best_steps(marchenko_pastur(2.0, 5), 3), [0.4, 2 / 3, 2.0], rtol=1e-12
+    )
+    # At α = 1 the roots are those of a Chebyshev polynomial of the second kind.
+    roots = 2 - 2 * np.cos(np.arange(1, 5) * np.pi / 5)
+    np.testing.assert_allclose(best_steps(marchenko_pastur(1.0, 6), 4), np.sort(1 / roots))
+    assert untied_risk(1.0, 4, 0.25) == pytest.approx(0.39775, abs=5e-6)
+    assert tied_risk(1.0, 4, 0.25) == pytest.approx(0.40784, abs=5e-6)
+
+
+@pytest.mark.parametrize("steps", [[0.3], [0.2, 0.5, 0.1]])
+def test_risk_by_hand(steps):
+    law, total = Law(np.array([0.0, 0.5, 2.0]), np.array([0.2, 0.3, 0.1])), 0.0
+    for x, weight in zip(law.nodes, law.weights, strict=True):
+        p = np.prod([1 - s * x for s in steps])
+        total += weight * (p**2 + (0.4 * (1 - p) ** 2 / x if x else 0.0))
+    assert descent_risk(steps, law, 0.4) == pytest.approx(total, rel=1e-14)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.05])
+def test_equal_steps_are_best_among_equal_steps(ridge):
+    law = power_law(1.5, 0.7, 50)
+    step = best_step(law, 5, ridge)
+    best = descent_risk(np.full(5, step), law, ridge)
+    for other in step * np.linspace(0.5, 1.5, 21):
+        assert best <= descent_risk(np.full(5, other), law, ridge) + 1e-13
+    assert descent_risk(best_steps(law, 5, ridge), law, ridge) < best
+
+
+# At finite d ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_simulation_meets_theory(tied):
+    point = {"d": 60, "alpha": 1.0, "rho": 0.25, "depth": 4, "tied": tied, "contexts": 20}
+    runs = sweep(gradient_descent, point, seed=3, runs=(40, 40), workers=1)
+    expected = (tied_risk if tied else untied_risk)(1.0, 4, 0.25)
+    # The limit has corrections of order 1/d.
+    assert abs(runs.risk.item() - expected) < 4 * runs.risk_se.item() + expected / 60
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_attention_makes_the_steps(depth):
+    rng, d, ell, steps = np.random.default_rng(0), 5, 8, np.array([0.7, 0.3, 0.5])[:depth]
+    drawn = draw_contexts(draw_tasks(6, d, rng, prior="gaussian"), ell, 0.1, rng)
+    found = np.zeros((6, d))
+    for step in steps:
+        residual = drawn.labels - np.einsum("nid,nd->ni", drawn.tokens, found)
+        found += step * d / ell * np.einsum("nid,ni->nd", drawn.tokens, residual)
+    expected = np.sum(found * drawn.query, axis=1)
+    prompts, layers = attention.prompts(drawn), descent_layers(steps, d)
+    np.testing.assert_allclose(deep_attention(layers, prompts), expected, rtol=1e-12, atol=1e-14)
+    compiled = jax.jit(deep_attention)(layers, prompts)
+    np.testing.assert_allclose(compiled, expected, rtol=1e-12, atol=1e-14)
+
+
+# Bad arguments --------------------------------------------------------------------------------
+
+
+LAW = marchenko_pastur(1.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: marchenko_pastur(0.0, 3), ValueError, "alpha must be positive"),
+        (lambda: marchenko_pastur(np.inf, 3), ValueError, "alpha must be positive and finite"),
+        (lambda: marchenko_pastur(1.0, 0), ValueError, "points must be an integer of at least 1"),
+        (lambda: power_law(-1.0, 1.0, 3), ValueError, "nu must be positive"),
+        (lambda: power_law(1.0, np.nan, 3), ValueError, "beta must be positive"),
+        (lambda: power_law(1.0, 1.0, 0), ValueError, "width must be an integer of at least 1"),
+        (lambda: untied_risk(1.0, -1), ValueError, "depth must be an integer of at least 0"),
+        (lambda: untied_risk(1.0, 2.5), TypeError, "depth must be an integer"),
+        (lambda: tied_risk(1.0, 2, -0.1), ValueError, "noise must be finite and at least 0"),
+        (lambda: descent_risk([np.nan], LAW), ValueError, "steps must be a list of finite"),
+        (lambda: descent_risk(0.5, LAW), ValueError, "steps must be a list of finite"),
+        (lambda: descent_risk([0.5], LAW, np.inf), ValueError, "ridge must be finite"),
+        (lambda: best_steps(LAW, 4), ValueError, "depth must be less than the number"),
+        (lambda: best_step(LAW, 0), ValueError, "depth must be an integer of at least 1"),
+        (lambda: descent_risk([0.5], Law([-1.0], [1.0])), ValueError, "law must have nodes"),
+        (lambda: descent_layers([np.inf], 3), ValueError, "steps must be finite"),
+    ],
+)
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_bad_point_of_a_sweep():
+    point = {"d": 5, "alpha": 1.0, "rho": 0.1, "depth": 2}
+    with pytest.raises(TypeError, match="tied must be True or False, got 1"):
+        gradient_descent(1, **point, tied=1)
+    with pytest.raises(ValueError, match="alpha must be finite with ell"):
+        gradient_descent(1, **(point | {"alpha": 0.01}), tied=True)
