@@ -8,6 +8,7 @@ the `solvers` that `cost` foretells to be fastest, built on the products of `fea
 limit, `bayes` what the best estimators reach, `plots` shows them together, and `backend` alone
 knows which array library and device do the work. With JAX, an extra, `attention` has the models
 that are trained, `train` trains them, and `interpolation` finds what they can learn by heart.
+`descent` knows what layers of linear attention can do with one context.
 """
 
 from importlib import import_module
@@ -29,7 +30,7 @@ _HOMES = {
     "stieltjes": "theory",
 }
 _MODULES = (
-    "attention", "backend", "bayes", "contexts", "cost", "features", "fit", "interpolation",
+    "attention", "backend", "bayes", "contexts", "cost", "descent", "features", "fit", "interpolation",
     "krylov", "moments", "plots", "solvers", "sweep", "tasks", "theory", "train",
 )  # fmt: skip
 

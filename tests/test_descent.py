@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import minimize
 
-from iclkit import attention, bayes, theory
+from iclkit import attention, backend, bayes, theory
 from iclkit.contexts import draw_contexts
 from iclkit.descent import (
     Law,
@@ -169,8 +169,9 @@ def test_simulation_meets_theory(tied):
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_attention_makes_the_steps(depth):
-    rng, d, ell, steps = np.random.default_rng(0), 5, 8, np.array([0.7, 0.3, 0.5])[:depth]
-    drawn = draw_contexts(draw_tasks(6, d, rng, prior="gaussian"), ell, 0.1, rng)
+    d, ell, streams, steps = 5, 8, backend.streams(0), np.array([0.7, 0.3, 0.5])[:depth]
+    w = draw_tasks(6, d, streams.tasks, prior="gaussian")
+    drawn = draw_contexts(w, ell, 0.1, streams)
     found = np.zeros((6, d))
     for step in steps:
         residual = drawn.labels - np.einsum("nid,nd->ni", drawn.tokens, found)
