@@ -30,8 +30,8 @@ _HOMES = {
     "stieltjes": "theory",
 }
 _MODULES = (
-    "attention", "backend", "bayes", "contexts", "cost", "descent", "features", "fit", "interpolation",
-    "krylov", "moments", "plots", "solvers", "sweep", "tasks", "theory", "train",
+    "attention", "backend", "bayes", "contexts", "cost", "descent", "features", "fit",
+    "interpolation", "krylov", "moments", "plots", "solvers", "sweep", "tasks", "theory", "train",
 )  # fmt: skip
 
 __all__ = sorted((*_HOMES, *_MODULES))
