@@ -3,11 +3,14 @@
     make benchmarks        (a few minutes of it, on a machine that does nothing else)
 
 Everything runs in one process, on one core, rivals in turn on the same data; CPU time, the least
-of several rounds, without compilation. The table is printed, and nothing is written.
+of several rounds, without compilation. The result is `book/data/attention.nc`, which the hardware
+page of the book shows.
 """
 
 import os
 import time
+
+from tables import write
 
 ALPHA, RHO = 1.0, 0.01
 ROUNDS, SPELL = 7, 0.3  # measurements of each, and CPU seconds of one
@@ -154,34 +157,38 @@ def polishes(d, tau, goal=1e-10, most=200):
 
 
 def main():
-    """Print the tables."""
+    """Make the tables, and write them to one file."""
     alone()
-    from iclkit.attention import MODELS  # noqa: F401  JAX starts here, with one thread
+    from tqdm import tqdm
 
-    print("One gradient step, ms\nmodel         d      n    plain   folded    ratio")
-    for name in ("linear", "softmax"):
-        for d in (8, 12, 20):
-            for n in (round(0.4 * d**2), 4 * d**2):
-                folded, plain = forms(name, d, n)
-                print(
-                    f"{name:10} {d:4} {n:6} {1e3 * plain:8.3f} {1e3 * folded:8.3f} "
-                    f"{plain / folded:8.1f}",
-                    flush=True,
-                )
-    print("\nA step of four networks, ms\nmodel         d      n   looped  vmapped    ratio")
-    for name, d, tau in (("linear", 10, 1.4), ("softmax", 8, 1.9), ("two-blocks", 6, 3.5)):
-        n, looped, vmapped = together(name, d, tau)
-        print(
-            f"{name:10} {d:4} {n:6} {1e3 * looped:8.3f} {1e3 * vmapped:8.3f} "
-            f"{looped / vmapped:8.2f}",
-            flush=True,
+    tables = {"forms": [], "together": [], "polish": []}
+    cases = [
+        (name, d, n)
+        for name in ("linear", "softmax")
+        for d in (8, 12, 20)
+        for n in (round(0.4 * d**2), 4 * d**2)
+    ]
+    for name, d, n in tqdm(cases, "forms"):
+        folded, plain = forms(name, d, n)
+        tables["forms"].append(
+            {"model": name, "d": d, "n": n, "plain": 1e3 * plain, "folded": 1e3 * folded}
         )
-    print("\nPolish of linear attention, d = 10, from a trained network, to a loss of 1e-10")
-    print("     n    before  method       s       loss  systems")
-    for tau in (1.3, 1.37, 1.7):
+    groups = ("linear", 10, 1.4), ("softmax", 8, 1.9), ("two-blocks", 6, 3.5)
+    for name, d, tau in tqdm(groups, "together"):
+        n, looped, vmapped = together(name, d, tau)
+        tables["together"].append(
+            {"model": name, "d": d, "n": n, "looped": 1e3 * looped, "vmapped": 1e3 * vmapped}
+        )
+    for tau in tqdm((1.3, 1.37, 1.7), "polish"):
         n, before, times, ended = polishes(10, tau)
         for seconds, (method, (loss, systems)) in zip(times, ended.items(), strict=True):
-            print(f"{n:6} {before:9.1e}  {method:6} {seconds:7.3f} {loss:10.2e} {systems:8}")
+            tables["polish"].append(
+                {
+                    "n": n, "before": before, "method": method, "cpu": seconds,
+                    "loss": float(loss), "systems": int(systems),
+                }
+            )  # fmt: skip
+    write("attention", tables)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from tables import write
 
 from iclkit.fit import _eligible, fit_gamma
 
-TARGET = Path(__file__).parents[1] / "book" / "data" / "fits.nc"
 ALPHA, KAPPA, RHO = 10.0, 2.0, 0.1
 CORE = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -228,25 +228,9 @@ def compare(folder, d, tau, methods, times):
         )
 
 
-def machine():
-    """Describe the machine, without naming it."""
-    import threadpoolctl
-
-    blas = threadpoolctl.threadpool_info()[0]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return {
-        "cores": os.cpu_count(),
-        "memory": f"{memory:.0f} GB",
-        "blas": f"{blas['internal_api']} {blas['version']} ({blas.get('architecture', 'unknown')})",
-    }
-
-
 def main():
     """Make the tables, and write them to one file."""
-    import xarray as xr
     from tqdm import tqdm
-
-    from iclkit import _store
 
     tables = {"rivals": [], "growth": [], "threshold": [], "choice": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -255,16 +239,7 @@ def main():
     for d, tau, alpha, kappa, lam in tqdm(list(choices()), "choices"):
         point = {"d": d, "tau": tau, "alpha": alpha, "kappa": kappa, "lam": lam}
         tables["choice"].append(point | in_child(choose, *point.values()))
-    data = xr.Dataset(
-        {
-            f"{table}_{name}": (table, [row[name] for row in rows])
-            for table, rows in tables.items()
-            for name in rows[0]
-        },
-        attrs=_store.provenance() | {"device": _store.device()} | machine(),
-    )
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_bytes(_store.encode(data))
+    write("fits", tables)
 
 
 if __name__ == "__main__":
