@@ -32,7 +32,8 @@ sweep(
     interpolates,
     SETTING
     | {
-        "model": "two-blocks", "rate": 2e-2, "d": [4, 5, 6, 7, 8], "tau": [2.5, 3.0, 3.5, 4.2],
+        "model": "two-blocks", "rate": 2e-2, "d": [4, 5, 6, 7, 8],
+        "tau": [2.5, 3.0, 3.5, 4.2, 5.0],
         "steps": 8_000,
     },
     "book/data/blocks-threshold.nc",
@@ -44,8 +45,8 @@ sweep(
     interpolates,
     SETTING
     | {
-        "model": "two-blocks", "rate": 2e-2, "d": [4, 6], "tau": [2.5, 3.0, 3.5, 4.2],
-        "steps": [2_000, 4_000],
+        "model": "two-blocks", "rate": 2e-2, "d": [4, 6],
+        "tau": [2.5, 3.0, 3.5, 4.2, 5.0], "steps": [2_000, 4_000],
     },
     "book/data/blocks-threshold-steps.nc",
     seed=6,

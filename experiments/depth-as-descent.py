@@ -1,0 +1,32 @@
+"""Trained depth: whether layers find the gradient steps that as many layers could make.
+
+Step sizes alone, common or one for each layer, from random and from equal starts, and layers of
+linear attention with all their matrices. A point takes three seeds. Eight minutes on two cores.
+"""
+
+import xarray as xr
+
+from iclkit.depth import trained_depth
+from iclkit.sweep import sweep
+
+noises = (0.0, 0.25)
+points = [
+    *((d, L, r, "scalar-tied", "random") for d in (8, 16, 32) for L in (1, 2, 4) for r in noises),
+    *((d, L, r, "scalar", "random") for d in (8, 32) for L in (2, 4) for r in noises),
+    *((8, L, 0.0, "scalar", "equal") for L in (2, 4)),
+    *((8, L, 0.0, "full", "random") for L in (1, 2, 3)),
+    (8, 2, 0.0, "full", "equal"),
+]  # fmt: skip
+names = ("d", "depth", "rho", "layers", "start")
+columns = {
+    name: xr.DataArray(list(column), dims="point")
+    for name, column in zip(names, zip(*points, strict=True), strict=True)
+}
+slow = (columns["layers"] == "full") | (columns["start"] == "equal")
+sweep(
+    trained_depth,
+    columns | {"alpha": 1.0, "steps": xr.where(slow, 3000, 1000), "rate": 0.01, "size": 128},
+    "book/data/depth-as-descent.nc",
+    seed=61,
+    runs=(3, 3),
+)
