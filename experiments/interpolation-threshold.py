@@ -4,8 +4,6 @@ To one context for linear attention; by the share of successes for softmax atten
 two, after AdamW and a Levenberg–Marquardt polish; and with fewer steps. An hour on two cores.
 """
 
-import xarray as xr
-
 from iclkit.interpolation import interpolates, linear_threshold
 from iclkit.sweep import sweep
 
@@ -63,7 +61,7 @@ sweep(
 
 sweep(
     linear_threshold,
-    SETTING | {"d": xr.DataArray([28, 40], dims="d"), "starts": 1},
+    SETTING | {"d": [28], "starts": 1},
     "book/data/linear-threshold-large.nc",
     seed=5,
     runs=(2, 2),
