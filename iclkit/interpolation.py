@@ -83,9 +83,9 @@ def polish(
     -----
     A step solves (JJᵀ + μI)z = r, with the residuals r and their Jacobian J, and goes by −Jᵀz: n
     unknowns, where the networks here have several parameters a prompt. The libraries' methods
-    (``scipy.optimize.least_squares``, optimistix) factor a matrix with P columns instead; the former
-    took 4 to 14 times as long in the book's benchmark, at d = 10. μ is divided by 5 after a step that lowers the loss, and
-    multiplied by 4 after one that does not.
+    (``scipy.optimize.least_squares``, optimistix) factor a matrix with P columns instead; the
+    former took 4 to 14 times as long in the book's benchmark, at d = 10. μ is divided by 5 after a
+    step that lowers the loss, and multiplied by 4 after one that does not.
     """
     iterations = _validate.count("iterations", iterations)
     goal = _validate.scalar(_validate.positive, "goal", goal)
