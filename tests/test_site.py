@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -145,10 +146,12 @@ def test_reader_can_choose_light_or_dark(browser):
 def test_search_finds_a_chapter(browser):
     browser.get_log("browser")
     browser.get((SITE / "search.html").as_uri() + "?q=interpolation+threshold")
-    titles = WebDriverWait(browser, 20).until(
-        lambda b: [e.text for e in b.find_elements("css selector", "#search-results li a")]
-    )
-    assert any("Fitting" in title for title in titles)
+
+    def found(b):  # results come one by one
+        links = b.find_elements("css selector", "#search-results li a")
+        return any("The interpolation threshold" in e.text for e in links)
+
+    WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException]).until(found)
     assert [e["message"] for e in browser.get_log("browser") if e["level"] != "INFO"] == []
 
 
