@@ -12,7 +12,7 @@ from iclkit.sweep import sweep
 noises = (0.0, 0.25)
 points = [
     *((d, L, r, "scalar-tied", "random") for d in (8, 16, 32) for L in (1, 2, 4) for r in noises),
-    *((d, L, r, "scalar", "random") for d in (8, 32) for L in (2, 4) for r in noises),
+    *((d, L, 0.0, "scalar", "random") for d in (8, 32) for L in (2, 4)),
     *((8, L, 0.0, "scalar", "equal") for L in (2, 4)),
     *((8, L, 0.0, "full", "equal") for L in (1, 2, 3)),
     (8, 2, 0.0, "full", "random"),
