@@ -155,6 +155,14 @@ def test_equal_steps_are_best_among_equal_steps(ridge):
     assert descent_risk(best_steps(law, 5, ridge), law, ridge) < best
 
 
+def test_a_rare_large_node_does_not_bound_the_step():
+    law = Law(np.array([0.5, 1.0, 8.0]), np.array([0.5, 0.5, 1e-6]))
+    step = best_step(law, 2)
+    assert step > 2 / 8
+    for other in np.linspace(0.01, 3, 500):
+        assert descent_risk([step, step], law) <= descent_risk([other, other], law) + 1e-12
+
+
 # At finite d ----------------------------------------------------------------------------------
 
 
