@@ -8,8 +8,8 @@ the `solvers` that `cost` foretells to be fastest, built on the products of `fea
 limit, `bayes` what the best estimators reach, `plots` shows them together, and `backend` alone
 knows which array library and device do the work. With JAX, an extra, `attention` has the models
 that are trained, `train` trains them, and `interpolation` finds what they can learn by heart.
-`descent` knows what layers of linear attention can do with one context, `depth` trains them, and
-`structured` has the theory for tasks with a spectrum.
+`descent` knows what layers of linear attention can do with one context, `depth` trains them,
+`structured` has the theory for tasks with a spectrum, and `scaling` trains networks on those.
 """
 
 from importlib import import_module
@@ -32,8 +32,8 @@ _HOMES = {
 }
 _MODULES = (
     "attention", "backend", "bayes", "contexts", "cost", "depth", "descent", "features", "fit",
-    "interpolation", "krylov", "moments", "plots", "solvers", "structured", "sweep", "tasks",
-    "theory", "train",
+    "interpolation", "krylov", "moments", "plots", "scaling", "solvers", "structured", "sweep",
+    "tasks", "theory", "train",
 )  # fmt: skip
 
 __all__ = sorted((*_HOMES, *_MODULES))
