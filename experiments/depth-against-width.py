@@ -10,7 +10,7 @@ from iclkit.scaling import trained_shape
 from iclkit.sweep import sweep
 
 points = [
-    *((nu, N // d, d, True, 1000, 0.01)
+    *((nu, N // d, d, True, 3000, 0.01)
       for nu in (1.0, 2.0) for N in (16, 64, 256) for d in (1, 2, 4, 8, 16, 32, 64)
       if 1 <= N // d <= 64),
     *((2.0, L, 64 // L, False, 10_000, 0.03) for L in (2, 4, 8)),

@@ -209,7 +209,7 @@ def _softmax_sizes(
     for name, number in (("ell", ell), ("width", width), ("steps", steps), ("size", size)):
         _validate.count(name, number)
     _rate(rate)
-    law = power_law(nu, beta, directions)
+    law = power_law(nu, beta, _validate.count("directions", directions))
     return law.nodes[:-1], law.weights[:-1]
 
 
