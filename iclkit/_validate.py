@@ -67,6 +67,14 @@ def scalar(check: Callable[[str, Any], np.ndarray], name: str, value: Any) -> fl
     return float(array)
 
 
+def finite(name: str, value: Any) -> float:
+    """Return the one positive number that is not inf."""
+    number = scalar(positive, name, value)
+    if np.isinf(number):
+        raise ValueError(f"{name} must be positive and finite, got inf")
+    return number
+
+
 def count(name: str, value: Any, least: int = 1) -> int:
     """Return an integer of at least `least`."""
     try:

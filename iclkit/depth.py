@@ -189,8 +189,7 @@ def _sizes(
     _validate.scalar(_validate.nonnegative, "rho", rho)
     for name, number in (("depth", depth), ("steps", steps), ("size", size)):
         _validate.count(name, number)
-    if np.isinf(_validate.scalar(_validate.positive, "rate", rate)):
-        raise ValueError("rate must be positive and finite, got inf")
+    _validate.finite("rate", rate)
     _validate.choice("layers", layers, LAYERS)
     _validate.choice("start", start, STARTS)
     return _validate.size("alpha", alpha, d, "ell = alpha * d")

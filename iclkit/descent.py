@@ -62,7 +62,7 @@ def marchenko_pastur(alpha: float, points: int) -> Law:
     The nodes are the eigenvalues of the Jacobi matrix with the diagonal 1, 1 + c, 1 + c, …, and
     √c beside it, c = 1/α. Source: eq-mp-jacobi in the book.
     """
-    c, m = 1 / _finite("alpha", alpha), _validate.count("points", points)
+    c, m = 1 / _validate.finite("alpha", alpha), _validate.count("points", points)
     nodes, vectors = eigh_tridiagonal([1.0] + [1 + c] * (m - 1), [c**0.5] * (m - 1))
     return Law(np.maximum(nodes, 0), vectors[0] ** 2)
 
@@ -93,17 +93,10 @@ def power_law(nu: float, beta: float, width: int) -> Law:
     -----
     Source: eq-power-law-task in the book; Bordelon, Letey and Pehlevan, arXiv 2510.01098.
     """
-    nu, beta = _finite("nu", nu), _finite("beta", beta)
+    nu, beta = _validate.finite("nu", nu), _validate.finite("beta", beta)
     j = np.arange(1.0, _validate.count("width", width) + 1)
     decay = nu * beta + 1
     return Law(np.append(j**-nu, 0.0), np.append(j**-decay, zeta(decay, j.size + 1)))
-
-
-def _finite(name: str, value: float) -> float:
-    number = _validate.scalar(_validate.positive, name, value)
-    if np.isinf(number):
-        raise ValueError(f"{name} must be positive and finite, got inf")
-    return number
 
 
 def _check_law(law: Law) -> Law:
@@ -333,7 +326,7 @@ def untied_risk(alpha: float, depth: int, noise: float = 0.0) -> float:
 
 def _point(alpha: float, depth: int, noise: float) -> tuple[float, int, float]:
     noise = _validate.scalar(_validate.nonnegative, "noise", noise)
-    return _finite("alpha", alpha), _validate.count("depth", depth, least=0), noise
+    return _validate.finite("alpha", alpha), _validate.count("depth", depth, least=0), noise
 
 
 # At finite d ----------------------------------------------------------------------------------

@@ -25,11 +25,6 @@ _TESTS = 4000  # new contexts
 _ROTATIONS = 4096  # to learn from, and as many others to test on
 
 
-def _rate(rate: float) -> None:
-    if np.isinf(_validate.scalar(_validate.positive, "rate", rate)):
-        raise ValueError("rate must be positive and finite, got inf")
-
-
 # A given depth and width ----------------------------------------------------------------------
 
 
@@ -74,7 +69,7 @@ def _shape_sizes(
         _validate.count(name, number)
     if not isinstance(tied, bool | np.bool_):
         raise TypeError(f"tied must be True or False, got {tied!r}")
-    _rate(rate)
+    _validate.finite("rate", rate)
     law = power_law(nu, beta, width)
     if width > ell:
         raise ValueError(f"width must be at most ell = {ell}, got {width}")
@@ -208,7 +203,7 @@ def _softmax_sizes(
         raise ValueError("model must be one of the softmax models, got 'linear'")
     for name, number in (("ell", ell), ("width", width), ("steps", steps), ("size", size)):
         _validate.count(name, number)
-    _rate(rate)
+    _validate.finite("rate", rate)
     law = power_law(nu, beta, _validate.count("directions", directions))
     return law.nodes[:-1], law.weights[:-1]
 

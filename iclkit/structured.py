@@ -49,9 +49,7 @@ def power_law_tasks(nu: float, d: int) -> tuple[np.ndarray, np.ndarray]:
     -----
     Source: eq-power-law-tasks in the book.
     """
-    nu, d = _validate.scalar(_validate.positive, "nu", nu), _validate.count("d", d)
-    if np.isinf(nu):
-        raise ValueError("nu must be positive and finite, got inf")
+    nu, d = _validate.finite("nu", nu), _validate.count("d", d)
     edges = np.arange(1.0, min(d, _ALONE) + 2)
     if d > _ALONE:
         further = np.round(np.geomspace(_ALONE + 1, d + 1, _BINS))
@@ -218,12 +216,10 @@ def _errors(
 ) -> tuple[float, float]:
     law = _check(spectrum, weights)
     tau = _validate.scalar(_validate.positive, "tau", tau)
-    alpha = _validate.scalar(_validate.positive, "alpha", alpha)
+    alpha = _validate.finite("alpha", alpha)
     kappa = _validate.scalar(_validate.positive, "kappa", kappa)
     rho = _validate.scalar(_validate.nonnegative, "rho", rho)
     lam = _validate.scalar(_validate.nonnegative, "lam", lam)
-    if np.isinf(alpha):
-        raise ValueError("alpha must be positive and finite, got inf")
     if lam == 0 and tau == 1:
         return np.inf, np.inf
     C, q = law.values, (rho + law.tr(law.values)) / alpha

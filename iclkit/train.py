@@ -216,8 +216,7 @@ def _check(recipe: Recipe) -> int:
         _validate.count("batches", recipe.batches),
     )
     _validate.scalar(_validate.positive, "clip", recipe.clip)
-    if np.isinf(_validate.scalar(_validate.positive, "rate", recipe.rate)):
-        raise ValueError("rate must be positive and finite, got inf")
+    _validate.finite("rate", recipe.rate)
     _validate.scalar(_validate.nonnegative, "decay", recipe.decay)
     _validate.choice("schedule", recipe.schedule, SCHEDULES)
     _validate.choice("dtype", recipe.dtype, ("float64", "float32"))
