@@ -1,0 +1,19 @@
+"""Errors of fits at the interpolation threshold, n = d(d + 1), where they have no mean.
+
+Four dimensions beyond those that the chapter fits by itself, 400 fits each. Ten minutes on two
+cores.
+"""
+
+import numpy as np
+import xarray as xr
+
+from iclkit.sweep import linear_attention, sweep
+
+d = xr.DataArray([20, 28, 40, 56], dims="point")
+sweep(
+    linear_attention,
+    {"d": d, "tau": (d + 1) / d, "alpha": 10.0, "kappa": np.inf, "rho": 0.01},
+    "book/data/threshold-pole.nc",
+    seed=81,
+    runs=(400, 400),
+)
