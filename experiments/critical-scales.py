@@ -13,6 +13,7 @@ sweep(
     linear_attention,
     {"d": d, "tau": (d + 1) / d, "alpha": 10.0, "kappa": np.inf, "rho": 0.01},
     "book/data/threshold-pole.nc",
+    name="linear_attention",
     seed=81,
     runs=(2000, 2000),
 )

@@ -24,6 +24,7 @@ sweep(
     trained_shape,
     columns | {"beta": 1 / columns["nu"], "ell": 1000, "size": 32},
     "book/data/trained-shapes.nc",
+    name="trained_shape",
     seed=71,
     runs=(2, 2),
 )

@@ -27,6 +27,7 @@ sweep(
     trained_depth,
     columns | {"alpha": 1.0, "rate": 0.01, "size": 128},
     "book/data/depth-as-descent.nc",
+    name="trained_depth",
     seed=61,
     runs=(3, 3),
 )

@@ -22,6 +22,7 @@ sweep(
         "kappa": 0.5, "rho": RHO,
     },
     "book/data/double-descent.nc",
+    name="linear_attention",
     seed=1,
     runs=(5, 10),
 )  # fmt: skip
@@ -36,6 +37,7 @@ sweep(
         "tau": tau, "alpha": 10.0, "kappa": np.inf, "rho": RHO, "d": 100,
     },
     "book/data/double-descent-ridge.nc",
+    name="linear_attention",
     seed=3,
     runs=(5, 10),
 )  # fmt: skip
@@ -50,6 +52,7 @@ sweep(
         "tau": tau, "alpha": 10.0, "kappa": 0.5, "rho": RHO, "d": 100,
     },
     "book/data/double-descent-tuned.nc",
+    name="linear_attention",
     seed=4,
     runs=(5, 10),
 )  # fmt: skip
@@ -61,6 +64,7 @@ sweep(
         "tau": 1.01, "alpha": 10.0, "kappa": 0.5, "rho": RHO, "d": 100,
     },
     "book/data/double-descent-peak.nc",
+    name="linear_attention",
     seed=5,
     runs=(5, 10),
 )  # fmt: skip
@@ -71,6 +75,7 @@ sweep(
     linear_attention,
     {"tau": per_parameter * (1 + 1 / d), "alpha": 10.0, "d": d, "kappa": 0.5, "rho": RHO},
     "book/data/double-descent-sizes.nc",
+    name="linear_attention",
     seed=2,
     precision=0.005,
     runs=(5, 16),

@@ -13,6 +13,7 @@ sweep(
     linear_threshold,
     SETTING | {"d": [6, 8, 10, 12, 16, 20]},
     "book/data/linear-threshold.nc",
+    name="linear_threshold",
     seed=1,
     runs=(6, 6),
 )
@@ -22,6 +23,7 @@ sweep(
     interpolates,
     softmax | {"d": [6, 8, 10, 12, 16], "tau": [1.3, 1.6, 1.9, 2.2], "steps": 10_000},
     "book/data/softmax-threshold.nc",
+    name="interpolates",
     seed=2,
     runs=(8, 8),
 )
@@ -35,6 +37,7 @@ sweep(
         "steps": 8_000,
     },
     "book/data/blocks-threshold.nc",
+    name="interpolates",
     seed=3,
     runs=(6, 6),
 )  # fmt: skip
@@ -47,6 +50,7 @@ sweep(
         "tau": [2.5, 3.0, 3.5, 4.2, 5.0], "steps": [2_000, 4_000],
     },
     "book/data/blocks-threshold-steps.nc",
+    name="interpolates",
     seed=6,
     runs=(6, 6),
 )  # fmt: skip
@@ -55,6 +59,7 @@ sweep(
     interpolates,
     softmax | {"d": [6, 8, 12], "tau": [1.3, 1.6, 1.9, 2.2], "steps": [2_500, 5_000]},
     "book/data/softmax-threshold-steps.nc",
+    name="interpolates",
     seed=4,
     runs=(8, 8),
 )
@@ -63,6 +68,7 @@ sweep(
     linear_threshold,
     SETTING | {"d": [28], "starts": 1},
     "book/data/linear-threshold-large.nc",
+    name="linear_threshold",
     seed=5,
     runs=(2, 2),
 )

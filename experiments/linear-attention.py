@@ -22,6 +22,7 @@ sweep(
         "rate": d.copy(data=[1e-2, 3e-3]), "dtype": "float32",
     },
     "book/data/linear-attention.nc",
+    name="trained_attention",
     seed=1,
     runs=(4, 4),
 )  # fmt: skip
@@ -34,6 +35,7 @@ sweep(
         "dtype": "float32",
     },
     "book/data/linear-attention-40.nc",
+    name="trained_attention",
     seed=2,
     runs=(3, 3),
 )  # fmt: skip
@@ -50,6 +52,7 @@ sweep(
     | {"d": 10, "tau": [0.5, 1.1, 1.4], "dtype": "float32"}
     | {name: xr.DataArray(np.array(values), dims="recipe") for name, values in recipes.items()},
     "book/data/linear-attention-recipes.nc",
+    name="trained_attention",
     seed=3,
     runs=(4, 4),
 )

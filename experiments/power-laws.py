@@ -24,6 +24,7 @@ sweep(
     trained_softmax,
     columns | {"nu": 1.5, "beta": 0.8, "directions": 16, "rate": 3e-3, "size": 128},
     "book/data/softmax-power-laws.nc",
+    name="trained_softmax",
     seed=72,
     runs=(3, 3),
 )

@@ -25,6 +25,7 @@ sweep(
     | {"model": "softmax", "d": 8, "tau": [0.2, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0]}
     | {name: xr.DataArray(np.array(values), dims="recipe") for name, values in recipes.items()},
     "book/data/softmax-attention.nc",
+    name="trained_attention",
     seed=1,
     runs=(4, 4),
 )
@@ -34,6 +35,7 @@ sweep(
     trained_attention,
     blocks | {"model": "two-blocks", "d": 5, "tau": [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0]},
     "book/data/blocks-attention.nc",
+    name="trained_attention",
     seed=2,
     runs=(4, 4),
 )
@@ -42,6 +44,7 @@ sweep(
     interpolates,
     blocks | {"model": "two-blocks-bare", "d": 6, "tau": [2.5, 3.0, 3.5, 4.2]},
     "book/data/blocks-bare.nc",
+    name="interpolates",
     seed=3,
     runs=(6, 6),
 )

@@ -23,6 +23,7 @@ sweep(
         "rho": RHO, "d": 100,
     },
     "book/data/task-diversity.nc",
+    name="linear_attention",
     seed=41,
     runs=(4, 10),
 )  # fmt: skip
@@ -38,6 +39,7 @@ sweep(
         "rho": RHO, "d": 100,
     },
     "book/data/task-diversity-window.nc",
+    name="linear_attention",
     seed=42,
     runs=(5, 10),
 )  # fmt: skip
@@ -49,6 +51,7 @@ sweep(
         "alpha": 10.0, "tau": 2.0 * (1 + 1 / d), "kappa": [0.5, 1.0, 2.0], "rho": RHO, "d": d,
     },
     "book/data/task-diversity-sizes.nc",
+    name="linear_attention",
     seed=43,
     precision=0.005,
     runs=(5, 12),
@@ -58,6 +61,7 @@ sweep(
     estimators,
     {"alpha": [1.0, 10.0], "kappa": np.round(np.geomspace(0.1, 1000, 13), 2), "rho": RHO, "d": 100},
     "book/data/task-diversity-bayes.nc",
+    name="estimators",
     seed=44,
     precision=0.02,
     runs=(5, 10),
@@ -67,6 +71,7 @@ sweep(
     estimators,
     {"alpha": 5.0, "kappa": 1.0, "rho": RHO, "d": [20, 40, 80, 160, 320]},
     "book/data/task-diversity-bayes-sizes.nc",
+    name="estimators",
     seed=45,
     precision=0.005,
     runs=(5, 40),
@@ -83,6 +88,7 @@ sweep(
         "alpha": 0.5, "kappa": np.exp(d * s).round() / d, "rho": 0.5, "d": d, "contexts": 200,
     },
     "book/data/task-diversity-bayes-many.nc",
+    name="estimators",
     seed=46,
     runs=(5, 20),
 )  # fmt: skip

@@ -13,6 +13,7 @@ sweep(
         "kappa": [0.2, 0.4, 0.6, 1.0, 1.6, 2.4, 4.0, 8.0, 20.0, 50.0, 100.0, 200.0],
     },
     "book/data/diverse-attention.nc",
+    name="diverse_attention",
     seed=1,
     runs=(3, 3),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
 
 import numpy as np
@@ -25,8 +26,10 @@ import xarray as xr
 
 from iclkit import backend
 
-# Runs of a point that needs more of them are on disk after so many seconds, whatever happens.
+# Between two writes lie so many seconds, and more where writes would take more than such a share
+# of the time.
 _PATIENCE = 1.0
+_SHARE = 0.03
 
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _BLANK = b"sha256:" + 64 * b"0"
@@ -86,30 +89,33 @@ class Store:
     RuntimeError. The operating system gives the lock back when a process dies, however it dies.
     """
 
-    def __init__(self, file: str | os.PathLike | None, make: Callable[[], xr.Dataset]):
-        self.file = None if file is None else Path(file)
+    def __init__(self, file: Path | None, make: Callable[[], xr.Dataset]):
         self.changing = threading.RLock()  # hold it while changing what `make` reads
-        self._make = make
+        self._file, self._make = file, make
         self._timer: threading.Timer | None = None
+        self._due = monotonic()
         self._changed = False
 
     def __enter__(self) -> Store:
-        if self.file is not None:
+        if self._file is not None:
             from filelock import FileLock, Timeout
 
-            if not self.file.parent.is_dir():
-                raise FileNotFoundError(f"file must lie in a folder that exists, got {self.file}")
-            self._lock = FileLock(self.file.with_name(f".{self.file.name}.lock"))
+            if not self._file.parent.is_dir():
+                raise FileNotFoundError(f"file must lie in a folder that exists, got {self._file}")
+            self._lock = FileLock(self._file.with_name(f".{self._file.name}.lock"))
             try:
                 self._lock.acquire(blocking=False)
             except Timeout:
                 raise RuntimeError(
-                    f"another sweep is writing {self.file}: wait for its end, or give another file"
+                    f"another sweep is writing {self._file}: wait for its end, or give another file"
                 ) from None
+            except OSError as problem:
+                problem.add_note(f"file must lie in a folder that can be written, got {self._file}")
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.file is not None:
+        if self._file is not None:
             try:
                 with self.changing:
                     if self._changed:
@@ -120,25 +126,38 @@ class Store:
     def write(self) -> None:
         """Put the present state on disk: a reader finds the old file or the new one, whole."""
         with self.changing:
-            if self.file is None:
+            if self._file is None:
                 return
             self._changed = True
             if self._timer is not None:
                 self._timer.cancel()
-            part = self.file.with_name(f".{self.file.name}.part")
-            with open(part, "wb") as stream:
-                stream.write(encode(self._make()))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, self.file)
-            self._timer, self._changed = None, False
+                self._timer = None
+            start = monotonic()
+            part = self._file.with_name(f".{self._file.name}.part")
+            try:
+                with open(part, "wb") as stream:
+                    stream.write(encode(self._make()))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(part, self._file)
+            except BaseException as problem:
+                part.unlink(missing_ok=True)
+                problem.add_note(f"while writing {self._file}")
+                raise
+            self._changed = False
+            self._due = monotonic() + max(_PATIENCE, (monotonic() - start) / _SHARE)
 
     def write_soon(self) -> None:
-        """Put the state on disk after a second at most, and together with what comes until then."""
+        """Put the state on disk at once, or as soon as the last write is long enough ago."""
         with self.changing:
             self._changed = True
-            if self.file is not None and self._timer is None:
-                self._timer = threading.Timer(_PATIENCE, self._write_late)
+            if self._file is None or self._timer is not None:
+                return
+            wait = self._due - monotonic()
+            if wait <= 0:
+                self.write()
+            else:
+                self._timer = threading.Timer(wait, self._write_late)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -148,7 +167,7 @@ class Store:
                 try:
                     self.write()
                 except OSError:
-                    pass  # a full disk, say: the next write, at the latest the last, reports it
+                    pass  # a full disk, say: the next run tries again, and reports it
 
 
 def device() -> str:

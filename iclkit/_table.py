@@ -6,6 +6,7 @@ Nothing here computes a run or touches a disk.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,11 @@ from iclkit import _validate
 
 Point = dict[str, Any]
 
+# Names that a call or a result has for itself.
+_TAKEN = ("seed", "run", "runs", "failed", "failed_run")
+# What every reader of netCDF takes for a name, and Python for an attribute.
+_NAMES = "made of a to z, digits and _, not beginning with a digit"
+
 
 def coordinates(grid: Mapping[str, Any]) -> xr.Dataset:
     """Check a grid, and make its parameters the coordinates of an otherwise empty dataset."""
@@ -26,15 +32,26 @@ def coordinates(grid: Mapping[str, Any]) -> xr.Dataset:
     try:
         aligned = xr.align(*arrays.values(), join="exact")
         coords = xr.Dataset(coords=dict(zip(arrays, aligned, strict=True)))
-        coords.to_netcdf(engine="scipy")  # what cannot be stored says so before hours are spent
+        # What cannot be stored, or comes back as something else, says so before hours are spent.
+        raw = bytes(coords.to_netcdf(engine="scipy"))
     except (TypeError, ValueError) as problem:
         raise ValueError(f"grid must fit together, and into a netCDF file: {problem}") from None
+    if not xr.load_dataset(io.BytesIO(raw), engine="scipy").equals(coords):
+        raise ValueError("grid must fit into a netCDF file, which changes its values")
     return coords.assign_attrs(parameters=", ".join(arrays))
 
 
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isidentifier()
+
+
+def _require_name(what: str, name: Any) -> None:
+    if not _is_name(name) or name in _TAKEN:
+        raise ValueError(f"{what} {_NAMES}, and other than {', '.join(_TAKEN)}, got {name!r}")
+
+
 def _axis(name: str, values: Any) -> xr.DataArray:
-    if not isinstance(name, str) or not name.isidentifier() or name in ("seed", "run", "runs"):
-        raise ValueError(f"grid must have names of parameters other than seed, got {name!r}")
+    _require_name("grid must have names of parameters", name)
     name, dim = f"grid[{name!r}]", name
     if isinstance(values, xr.DataArray):
         array = values.reset_coords(drop=True)
@@ -47,8 +64,8 @@ def _axis(name: str, values: Any) -> xr.DataArray:
         array = xr.DataArray(plain, dims=(dim,) * plain.ndim)
     if array.dtype.kind not in "biufU":
         raise TypeError(f"{name} must hold real numbers or words, got {values!r}")
-    if "run" in array.dims:
-        raise ValueError(f"{name} must have dimensions other than run, got {array.dims}")
+    for label in array.dims:
+        _require_name(f"{name} must have names of dimensions", label)
     if array.size == 0:
         raise ValueError(f"{name} must hold at least one value, got {values!r}")
     if array.dtype.kind == "f" and np.isnan(array.values).any():
@@ -81,14 +98,19 @@ class Table:
     ----------
     points : list of dict
         One for each point, the last dimension of the grid fastest.
-    samples : dict from str to array of shape (points, runs)
-        The runs of each measured quantity; NaN where there is none yet.
+    samples : dict from str to array of shape (points, at least the runs)
+        The runs of each measured quantity; NaN where there is none.
+    failed : array of bool, shape as of samples
+        Runs that were made and gave no numbers, if `skip` says that the others do without them.
     finished : set of int
         Numbers of the points that need no more runs.
     """
 
-    def __init__(self, coords: xr.Dataset, *, precision: float, runs: tuple[int, int]):
+    def __init__(
+        self, coords: xr.Dataset, *, precision: float, runs: tuple[int, int], skip: bool = False
+    ):
         self._coords, self._precision, (self._least, self._most) = coords, precision, runs
+        self._skip = skip
         names = coords.attrs["parameters"].split(", ")
         columns = xr.broadcast(*(xr.DataArray(coords[name].variable) for name in names))
         self._dims, self._shape = columns[0].dims, columns[0].shape
@@ -102,84 +124,52 @@ class Table:
             twice = next(p for row, p in enumerate(self.points) if self._row[key(p)] != row)
             raise ValueError(f"grid must hold each point once, got {say(twice)} again")
         self.samples: dict[str, np.ndarray] = {}
+        self.failed = np.zeros((len(self.points), 0), dtype=bool)
         self.finished: set[int] = set()
-
-    def _target(self, row: int) -> int:
-        """Say how many runs a point needs, as far as the runs it has tell.
-
-        The first m runs decide about the next ones, whatever else there is already. So the answer
-        depends neither on the order in which runs arrive nor on interruptions.
-        """
-        m = self._least
-        while m < self._most:
-            ratio = 0.0
-            for samples in self.samples.values():
-                first = samples[row, :m]
-                if len(first) < m or np.isnan(first).any():
-                    return m
-                mean, error = _mean_and_error(first)
-                allowed = self._precision * abs(mean)
-                ratio = max(ratio, error / allowed if allowed else math.inf if error else 0.0)
-            if not self.samples or ratio <= 1:
-                return m
-            m = max(m + 1, math.ceil(min(self._most, 1.1 * m * ratio**2)))
-        return self._most
-
-    def _have(self, row: int) -> np.ndarray:
-        """Say of each run whether it is there, with all that was measured."""
-        there = [~np.isnan(samples[row]) for samples in self.samples.values()]
-        return np.all(there, axis=0) if there else np.zeros(0, dtype=bool)
-
-    def _count(self, row: int) -> int:
-        """Count the runs before the first gap."""
-        have = self._have(row)
-        return len(have) if have.all() else int(have.argmin())
+        self._made = self.failed.copy()  # runs that are there, or have failed
+        self._count = [0] * len(self.points)  # of runs before the first that is not made
+        self._target = [self._least] * len(self.points)  # as far as the runs so far tell
+        self._summary: dict[str, np.ndarray] = {}  # means and standard errors, but of `_changed`
+        self._changed = set(range(len(self.points)))
 
     def missing(self) -> list[tuple[int, int]]:
         """List the runs of this round as (point, run).
 
-        The first run of every point comes first: what fails, fails early.
+        One run of every point comes first: what fails, fails early.
         """
-        runs = []
+        first, others = [], []
         for row in range(len(self.points)):
             if row not in self.finished:
-                done = set(np.flatnonzero(self._have(row)).tolist())
-                runs += [(row, run) for run in range(self._target(row)) if run not in done]
-        return sorted(runs, key=lambda pair: pair[1] > 0)
+                made = set(np.flatnonzero(self._made[row]).tolist())
+                runs = [(row, run) for run in range(self._target[row]) if run not in made]
+                first += runs[:1]
+                others += runs[1:]
+        return first + others
 
     def predicted(self) -> int:
         """Count the runs made and to be made, as far as is known."""
-        rows = range(len(self.points))
-        return sum(max(self._target(row), self._count(row)) for row in rows)
+        return sum(map(max, self._target, self._count))
 
-    def _settle(self, row: int) -> bool:
-        if self._count(row) >= self._target(row):
-            self.finished.add(row)
-        return row in self.finished
-
-    def add(self, row: int, run: int, values: Mapping[str, float]) -> bool:
-        """Enter one run; True if its point is finished with it."""
+    def add(self, row: int, run: int, values: Mapping[str, float]) -> None:
+        """Enter one run."""
         if not self.samples:
-            taken = {*self._coords.variables, *self._dims, "run", "runs"}
-            made = [name + end for name in values for end in ("", "_se", "_run")]
-            if not made or len({*made, *taken}) < len(made) + len(taken):
-                raise ValueError(
-                    "measure must return at least one number, under names other than "
-                    f"{', '.join(sorted(taken))}, got {', '.join(values) or 'none'}"
-                )
-            self.samples = {name: np.full((len(self.points), 0), np.nan) for name in values}
-        if values.keys() != self.samples.keys() or not np.all(np.isfinite([*values.values()])):
+            self._start(values)
+        if values.keys() != self.samples.keys():
             raise ValueError(
-                f"measure must return finite numbers called {', '.join(self.samples)}, "
-                f"got {dict(values)} at {say(self.points[row])}, run {run}"
+                f"measure must return the same names each time, {', '.join(self.samples)}, "
+                f"got {', '.join(map(str, values))} at {say(self.points[row])}, run {run}"
             )
-        size = next(iter(self.samples.values())).shape[1]
-        if run >= size:
-            room = np.full((len(self.points), max(run + 1, self._least) - size), np.nan)
-            self.samples = {name: np.hstack([old, room]) for name, old in self.samples.items()}
+        self._reserve(run + 1)
         for name, value in values.items():
             self.samples[name][row, run] = value
-        return self._settle(row)
+        self._made[row, run] = True
+        self._advance(row)
+
+    def fail(self, row: int, run: int) -> None:
+        """Enter one run that gave no numbers."""
+        self._reserve(run + 1)
+        self._made[row, run] = self.failed[row, run] = True
+        self._advance(row)
 
     def take(self, stored: xr.Dataset) -> None:
         """Enter the runs of an earlier sweep; ValueError if one of its points is not in the grid.
@@ -191,31 +181,109 @@ class Table:
             if key(point) not in self._row:
                 raise ValueError(f"has the point {say(point)}, which is not in grid")
         rows = [self._row[key(point)] for point in theirs.points]
-        for name in [name.removesuffix("_run") for name in stored if name.endswith("_run")]:
-            runs = np.reshape(stored[f"{name}_run"].values, (len(rows), -1))
-            self.samples[name] = np.full((len(self.points), runs.shape[1]), np.nan)
-            self.samples[name][rows] = runs
+        runs = {
+            name.removesuffix("_run"): np.reshape(column.values, (len(rows), -1))
+            for name, column in stored.data_vars.items()
+            if name.endswith("_run")
+        }
+        failed = runs.pop("failed", None)
+        size = stored.sizes.get("run", 0)
+        self.samples = {name: np.full(self.failed.shape, np.nan) for name in runs}
+        self._reserve(size)
+        for name, samples in runs.items():
+            self.samples[name][rows, :size] = samples
+        self._made[rows, :size] = ~np.isnan([*runs.values()]).any(axis=0)
+        if failed is not None and self._skip:
+            self.failed[rows, :size] = failed
+            self._made |= self.failed
         for row in rows:
-            self._settle(row)
+            self._advance(row)
 
     def dataset(self) -> xr.Dataset:
         """Return means, standard errors, runs and their numbers; NaN for what is not known yet."""
-        counts = np.array([self._count(row) for row in range(len(self.points))])
-        for samples in self.samples.values():
-            for row in self.finished:
-                samples[row, counts[row] :] = np.nan
+        for name in self.samples:
+            summary = self._summary.setdefault(name, np.full((len(self.points), 2), np.nan))
+            for row in self._changed:
+                summary[row] = _mean_and_error(self._first(name, row, self._count[row]))
+        self._changed.clear()
         data = self._coords.copy()
+        used = np.flatnonzero(self._made.any(axis=0)).max(initial=-1) + 1
+
+        def at_points(column: np.ndarray) -> tuple[Any, np.ndarray]:
+            return self._dims, np.reshape(column, self._shape)
+
+        def along_runs(table: np.ndarray) -> tuple[Any, np.ndarray]:
+            return (*self._dims, "run"), table[:, :used].reshape(*self._shape, used)
+
         for name, samples in self.samples.items():
-            pairs = [_mean_and_error(row[:m]) for row, m in zip(samples, counts, strict=True)]
-            mean, error = (np.reshape(column, self._shape) for column in zip(*pairs, strict=True))
-            used = np.flatnonzero(~np.isnan(samples).all(axis=0)).max(initial=-1) + 1
-            data[name] = (self._dims, mean)
-            data[f"{name}_se"] = (self._dims, error)
-            data[f"{name}_run"] = (
-                (*self._dims, "run"), samples[:, :used].reshape(*self._shape, used)
-            )  # fmt: skip
-        data["runs"] = (self._dims, counts.reshape(self._shape))
+            data[name], data[f"{name}_se"] = map(at_points, self._summary[name].T)
+            data[f"{name}_run"] = along_runs(samples)
+        counted = np.arange(used) < np.reshape(self._count, (-1, 1))
+        failed = np.sum(self.failed[:, :used] & counted, axis=1)
+        data["runs"] = at_points(self._count - failed)
+        if self._skip:
+            data["failed"], data["failed_run"] = at_points(failed), along_runs(self.failed)
         return data.assign_attrs(unfinished=len(self.points) - len(self.finished))
+
+    def _start(self, values: Mapping[str, float]) -> None:
+        """Make room for what is measured, as the first run tells."""
+        taken = {*self._coords.variables, *self._dims, *_TAKEN}
+        made = [f"{name}{end}" for name in values for end in ("", "_se", "_run")]
+        fit = made and all(map(_is_name, values))
+        if not fit or len({*made, *taken}) < len(made) + len(taken):
+            raise ValueError(
+                f"measure must return at least one number, under names {_NAMES}, and other than "
+                f"{', '.join(sorted(taken))}, got {', '.join(map(repr, values)) or 'none'}"
+            )
+        self.samples = {name: np.full(self.failed.shape, np.nan) for name in values}
+
+    def _reserve(self, runs: int) -> None:
+        """Make room for so many runs of every point, and for more, as more are to come."""
+        have = self.failed.shape[1]
+        if runs > have:
+            wider = ((0, 0), (0, max(runs, self._least, 2 * have) - have))
+            self.failed, self._made = np.pad(self.failed, wider), np.pad(self._made, wider)
+            for name, samples in self.samples.items():
+                self.samples[name] = np.pad(samples, wider, constant_values=np.nan)
+
+    def _first(self, name: str, row: int, count: int) -> np.ndarray:
+        """Return what there is of a point's first runs."""
+        return self.samples[name][row, :count][~self.failed[row, :count]]
+
+    def _advance(self, row: int) -> None:
+        """See what a point's runs tell, and whether they are enough.
+
+        The first m runs decide about the next ones, whatever else there is already. So the answer
+        depends neither on the order in which runs arrive nor on interruptions.
+        """
+        count, target = self._count[row], self._target[row]
+        while count < self._made.shape[1] and self._made[row, count]:
+            count += 1
+        while row not in self.finished and count >= target:
+            wanted = self._wanted(row, target)
+            if wanted == target:
+                self.finished.add(row)
+            target = wanted
+        if row in self.finished:  # runs after a gap are of a round that has become needless
+            for samples in self.samples.values():
+                samples[row, count:] = np.nan
+            self._made[row, count:] = self.failed[row, count:] = False
+        self._count[row], self._target[row] = count, target
+        self._changed.add(row)
+
+    def _wanted(self, row: int, m: int) -> int:
+        """Say how many runs a point needs, as far as its first m tell: m if they are enough."""
+        ratio = 0.0
+        for name in self.samples:
+            first = self._first(name, row, m)
+            if len(first) < 2:
+                return min(self._most, m + len(first))  # one may yet do; where none does, give up
+            mean, error = _mean_and_error(first)
+            allowed = self._precision * abs(mean)
+            ratio = max(ratio, error / allowed if allowed else math.inf if error else 0.0)
+        if ratio <= 1:
+            return m
+        return min(self._most, max(m + 1, math.ceil(min(self._most, 1.1 * m * ratio**2))))
 
 
 def _mean_and_error(samples: np.ndarray) -> tuple[float, float]:

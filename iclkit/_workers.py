@@ -6,13 +6,14 @@ own seed; and warnings and failures come back with its result.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -43,10 +44,14 @@ class Outcome(NamedTuple):
     failure: tuple[str, str] | None  # in a line, and its traceback
 
 
+def device() -> str:
+    """Say where this process computes, and so all runs of its sweep: "cpu" or "gpu"."""
+    return "cpu" if backend.namespace() is np else "gpu"
+
+
 @contextmanager
-def outcomes(tasks: list[Task], workers: int | None) -> Iterator[Iterator[Outcome]]:
+def outcomes(tasks: list[Task], workers: int | None, device: str) -> Iterator[Iterator[Outcome]]:
     """Give the outcomes of tasks in the order in which they come; stop the workers at the end."""
-    device = "cpu" if backend.namespace() is np else "gpu"
     if workers == 1 or device == "gpu":
         results = (_run(task, device) for task in tasks)
     else:
@@ -57,14 +62,15 @@ def outcomes(tasks: list[Task], workers: int | None) -> Iterator[Iterator[Outcom
             results = _on_dask(ambient.client, tasks, device)
         else:
             count = workers or wanted or -1
-            results = Parallel(n_jobs=count, return_as="generator_unordered")(
+            # One at a time: in a batch that was sized for short runs, long ones wait for each
+            # other, and none is returned, and so kept, before the last.
+            results = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)(
                 delayed(_run)(task, device) for task in tasks
             )
     try:
         yield results
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib remarks that it was stopped
+        with _listening():  # joblib remarks that it was stopped
             results.close()
 
 
@@ -76,41 +82,32 @@ def _on_dask(client: Any, tasks: list[Task], device: str) -> Iterator[Outcome]:
     try:
         for future, result in as_completed(futures, with_results=True, raise_errors=False):
             task = futures.pop(future)
-            # A run's own exception is part of its outcome: one that comes here is of the cluster.
-            done = future.status == "finished"
-            yield result if done else _failed(task, device, result[1])
+            # A run's own exception is part of its outcome: one that comes here is of the cluster,
+            # and says nothing about the run.
+            if future.status != "finished":
+                raise RuntimeError(
+                    f"run {task.run} at {_table.say(task.point)} was lost with its worker"
+                ) from result[1]
+            yield result
     finally:
         client.cancel(list(futures))
 
 
-def _failed(task: Task, device: str, problem: BaseException) -> Outcome:
-    # As text: not every exception survives the way back from a worker.
-    line = traceback.format_exception_only(problem)[-1].strip()
-    where = "".join(traceback.format_exception(problem))
-    return Outcome(task.row, task.run, {}, device, [], (line, where))
-
-
 def _run(task: Task, device: str) -> Outcome:
     """Make one run, wherever this is, and report whatever comes of it."""
-    os.environ["ICLKIT_DEVICE"] = device  # a worker may have another device, or none
-    one_thread()
     seed = backend.child_seed(backend.child_seed(task.seed, _table.key(task.point)), task.run)
-    with _listening() as warned:
+    values, failure = {}, None
+    with set_apart(device), _listening() as warned:
         try:
             returned = task.measure(seed, **task.point)
             values = {name: float(value) for name, value in returned.items()}
+            if not all(map(math.isfinite, values.values())):
+                raise ValueError(f"measure must return finite numbers, got {values}")
         except Exception as problem:
-            return _failed(task, device, problem)._replace(warned=warned)
-    return Outcome(task.row, task.run, values, _store.device(), warned, None)
-
-
-def one_thread() -> None:
-    """Give each BLAS library one thread: then results do not depend on the number of cores.
-
-    The products of a fit are also too small to be shared, and where cores are busy, threads that
-    wait for each other take many times as long.
-    """
-    _thread_pools(len(sys.modules)).limit(limits=1)
+            # As text: not every exception survives the way back from a worker.
+            line = f"{type(problem).__qualname__}: {problem}"
+            failure = line, "".join(traceback.format_exception(problem))
+        return Outcome(task.row, task.run, values, _store.device(), warned, failure)
 
 
 @lru_cache(maxsize=1)
@@ -119,22 +116,48 @@ def _thread_pools(modules: int) -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
 
 
+_lock = threading.Lock()
+_settings = ExitStack()  # what takes back the settings of this process
+_inside = 0  # how many want them
+
+
 @contextmanager
-def undone() -> Iterator[None]:
-    """Take back at the end what runs in this process set for good."""
+def set_apart(device: str) -> Iterator[None]:
+    """Give this process the device, and each BLAS library one thread; take them back at the end.
+
+    With one thread, results do not depend on the number of cores. The products of a fit are also
+    too small to be shared, and where cores are busy, threads that wait for each other take many
+    times as long. Of several Python threads, the first to come sets this up, and the last to go
+    takes it down.
+    """
+    global _inside
     import scipy.linalg  # noqa: F401 (it has a BLAS of its own, which is to be known by now)
 
-    device = os.environ.get("ICLKIT_DEVICE")
-    with threadpoolctl.threadpool_limits(1):
-        try:
-            yield
-        finally:
-            os.environ.pop("ICLKIT_DEVICE", None)
-            if device is not None:
-                os.environ["ICLKIT_DEVICE"] = device
+    with _lock:
+        pools = _thread_pools(len(sys.modules)).limit(limits=1)
+        if not _inside:
+            _settings.enter_context(pools)
+            _settings.enter_context(_environment("ICLKIT_DEVICE", device))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _settings.close()
 
 
-_lock = threading.Lock()
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
 _heard: dict[int, list[tuple[type[Warning], str]]] = {}
 _filters = warnings.catch_warnings()
 
@@ -148,6 +171,7 @@ def _listening() -> Iterator[list[tuple[type[Warning], str]]]:
     """
     global _filters
     thread = threading.get_ident()
+    before = _heard.get(thread)  # where a run makes a sweep of its own
     with _lock:
         if not _heard:
             _filters = warnings.catch_warnings()
@@ -168,5 +192,7 @@ def _listening() -> Iterator[list[tuple[type[Warning], str]]]:
     finally:
         with _lock:
             del _heard[thread]
+            if before is not None:
+                _heard[thread] = before
             if not _heard:
                 _filters.__exit__(None, None, None)
