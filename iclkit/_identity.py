@@ -79,6 +79,8 @@ def _form(node: Any) -> Any:
         return [_form(x) for x, nothing in zip(node, idle, strict=True) if not nothing]
     if isinstance(node, ast.AnnAssign) and node.value is not None:
         node = ast.Assign([node.target], node.value)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty words to some
+        node = ast.JoinedStr([x for x in node.values if getattr(x, "value", None) != ""])
     if isinstance(node, ast.AST):
         fields = {name: value for name, value in ast.iter_fields(node) if name not in _SILENT}
         # Fields that a newer Python has added are empty unless something new is used.

@@ -134,10 +134,11 @@ def set_apart(device: str) -> Iterator[None]:
     import scipy.linalg  # noqa: F401 (it has a BLAS of its own, which is to be known by now)
 
     with _lock:
-        pools = _thread_pools(len(sys.modules)).limit(limits=1)
+        libraries = _thread_pools(len(sys.modules)).lib_controllers
         if not _inside:
-            _settings.enter_context(pools)
+            _settings.callback(_set_threads, {one: one.num_threads for one in libraries})
             _settings.enter_context(_environment("ICLKIT_DEVICE", device))
+        _set_threads(dict.fromkeys(libraries, 1))
         _inside += 1
     try:
         yield
@@ -146,6 +147,16 @@ def set_apart(device: str) -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 _settings.close()
+
+
+def _set_threads(numbers: Mapping[threadpoolctl.LibController, int]) -> None:
+    for library, number in numbers.items():
+        # Newer versions of threadpoolctl let the Python thread that was first, and without a word
+        # no other one.
+        free = getattr(library, "clear_controlling_thread", lambda force: None)
+        free(force=True)
+        library.set_num_threads(number)
+        free(force=True)
 
 
 @contextmanager

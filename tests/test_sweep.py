@@ -3,9 +3,11 @@
 Sweeps: the same numbers however they are computed, interrupted, killed, extended and resumed.
 """
 
+import errno
 import functools
 import importlib.util
 import io
+import linecache
 import os
 import platform
 import re
@@ -29,7 +31,7 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 import iclkit.sweep
-from iclkit import _store, _table, backend, icl_error, idg_error, simulate
+from iclkit import _identity, _store, _table, _workers, backend, icl_error, idg_error, simulate
 from iclkit.sweep import linear_attention, load, sweep
 
 POINT = {"d": 12, "tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.1}
@@ -148,9 +150,21 @@ def warner(seed, *, a):
 
 
 def failing(seed, *, a):
-    if a == 2 and seed.spawn_key[-1] == 0:
+    """Fail in run 0 at a = 2, and give NaN in run 3 at a = 3."""
+    run = seed.spawn_key[-1]
+    log(seed)
+    if a == 2 and run == 0:
         raise KeyError("no such thing")
-    return gaussian(seed)
+    return {"x": np.nan} if (a, run) == (3, 3) else {"x": a + 0.1 * gaussian(seed)["x"]}
+
+
+def hopeless(seed, *, a):
+    log(seed)
+    raise TypeError(f"nothing works at {a}")
+
+
+def fatal(seed, *, a):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def once_fatal(seed, *, a):
@@ -159,15 +173,16 @@ def once_fatal(seed, *, a):
     if a == 2 and seed.spawn_key[-1] == 3 and fuse.exists():
         fuse.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.01)
     return gaussian(seed)
 
 
-def slow(seed, *, a, file):
-    """Enter the run in a file: a worker that is there already has no new environment."""
-    with open(file, "a") as stream:
-        stream.write("run\n")
-    time.sleep(0.03)
+def held(seed, *, a, folder):
+    """Enter the worker in a file, and after 20 runs wait while another file is there."""
+    made, hold = Path(folder, "made"), Path(folder, "hold")
+    with open(made, "a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    while hold.exists() and len(made.read_text().splitlines()) >= 20:
+        time.sleep(0.01)
     return gaussian(seed)
 
 
@@ -326,12 +341,6 @@ def test_warnings_come_through_once(workers):
     assert {w.filename for w in caught} == {__file__}
 
 
-def test_failure_names_the_point():
-    with pytest.raises(RuntimeError, match="run 0 at a=2 failed: KeyError: 'no such thing'") as e:
-        sweep(failing, {"a": [1, 2, 3]}, seed=1, workers=1)
-    assert "in failing" in e.value.__notes__[0]
-
-
 def test_threads_keep_their_warnings_apart():
     with (
         joblib.parallel_config(backend="threading", n_jobs=2),
@@ -341,15 +350,84 @@ def test_threads_keep_their_warnings_apart():
     assert len(caught) == 4
 
 
+def threads():
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+
+
 def test_what_a_run_sets_is_taken_back(monkeypatch):
+    """In this process and in a worker, which runs what `_run` is given."""
+    seen = []
+
+    def measure(seed, *, a):
+        seen.append((threads(), os.environ["ICLKIT_DEVICE"]))
+        return {"x": 1.0}
 
     monkeypatch.delenv("ICLKIT_DEVICE")
     monkeypatch.setattr(backend, "namespace", lambda device=None: np)
     with threadpoolctl.threadpool_limits(2):
-        before = threadpoolctl.threadpool_info()
-        sweep(gaussian, GRID, seed=1, runs=(2, 2), workers=1)
-        assert threadpoolctl.threadpool_info() == before
+        before, show = threadpoolctl.threadpool_info(), warnings.showwarning
+        sweep(measure, {"a": 1}, seed=1, runs=(2, 2), workers=1)
+        assert seen == 2 * [({1}, "cpu")] and threadpoolctl.threadpool_info() == before
+        outcome = _workers._run(_workers.Task(measure, 1, {"a": 1}, 0, 0), "gpu")
+        assert outcome.failure is None and outcome.values == {"x": 1.0}
+        assert seen[2:] == [({1}, "gpu")] and threadpoolctl.threadpool_info() == before
+        assert warnings.showwarning is show
     assert "ICLKIT_DEVICE" not in os.environ
+
+
+def test_sweeps_in_threads_leave_each_other_alone(monkeypatch):
+    """The first to come is the first to go, while the other is in the middle of a run."""
+    monkeypatch.delenv("ICLKIT_DEVICE")
+    monkeypatch.setattr(backend, "namespace", lambda device=None: np)
+    first_runs, second_runs, first_is_over, seen = *(threading.Event() for _ in range(3)), []
+
+    def first(seed, *, a):
+        first_runs.set()
+        second_runs.wait()
+        return {"x": 1.0}
+
+    def second(seed, *, a):
+        second_runs.set()
+        first_is_over.wait()
+        seen.append((threads(), os.environ["ICLKIT_DEVICE"]))
+        warnings.warn("of the second", RuntimeWarning, stacklevel=1)
+        return {"x": 1.0}
+
+    def start(measure, after, over):
+        after.wait()
+        sweep(measure, {"a": 1}, seed=1, runs=(2, 2), workers=1)
+        over.set()
+
+    begin = threading.Event()
+    begin.set()
+    with (
+        threadpoolctl.threadpool_limits(2),
+        pytest.warns(RuntimeWarning, match="of the second") as caught,
+    ):
+        before, show = threadpoolctl.threadpool_info(), warnings.showwarning
+        both = [
+            threading.Thread(target=start, args=(first, begin, first_is_over)),
+            threading.Thread(target=start, args=(second, first_runs, threading.Event())),
+        ]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert threadpoolctl.threadpool_info() == before and warnings.showwarning is show
+    assert seen == 2 * [({1}, "cpu")] and len(caught) == 1
+    assert "ICLKIT_DEVICE" not in os.environ
+
+
+def test_a_run_may_sweep(tmp_path):
+    def outer(seed, *, a):
+        warnings.warn("before", RuntimeWarning, stacklevel=1)
+        inner = sweep(gaussian, {"mean": a}, seed=1, runs=(2, 2), workers=1)
+        warnings.warn("after", RuntimeWarning, stacklevel=1)
+        return {"x": float(inner.x)}
+
+    with pytest.warns(RuntimeWarning) as caught:
+        sweep(outer, {"a": [1.0, 2.0]}, seed=1, runs=(2, 2), workers=1)
+    assert sorted(str(w.message) for w in caught) == ["after", "before"]
 
 
 def test_one_process_feeds_a_gpu(monkeypatch):
@@ -367,6 +445,7 @@ def test_a_worker_of_a_cluster_is_killed(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     fuse = tmp_path / "fuse"
     monkeypatch.setenv("SWEEP_FUSE", str(fuse))
+    monkeypatch.delenv("ICLKIT_DEVICE")
     options = {"seed": 1, "precision": 0.05, "runs": (5, 60)}
     alone = sweep(once_fatal, {"a": [1, 2, 3]}, **options, workers=1)
     fuse.touch()
@@ -374,13 +453,17 @@ def test_a_worker_of_a_cluster_is_killed(tmp_path, monkeypatch):
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None
         ) as cluster,
-        distributed.Client(cluster),
+        distributed.Client(cluster) as client,
         joblib.parallel_config(backend="dask"),
     ):
         killed = sweep(once_fatal, {"a": [1, 2, 3]}, tmp_path / "x.nc", **options)
         assert not fuse.exists()
         with pytest.raises(RuntimeError, match="run 0 at a=2 failed: KeyError: 'no such thing'"):
             sweep(failing, {"a": [1, 2, 3]}, **options)
+        assert set(client.run(os.environ.get, "ICLKIT_DEVICE").values()) == {None}
+        cluster.scheduler.allowed_failures = 0  # what is lost says nothing about the run
+        with pytest.raises(RuntimeError, match="run . at a=1 was lost with its worker"):
+            sweep(fatal, {"a": 1}, **options, skip=True)
     assert identical(killed, alone)
 
 
@@ -417,23 +500,78 @@ def test_grid_grows_and_precision_tightens(tmp_path, runs_made):
     assert identical(loose, tight) and loose.precision == 0.1
 
 
-def test_every_finished_point_is_on_disk_at_once_and_runs_soon(tmp_path, monkeypatch):
+def test_runs_are_on_disk_soon(tmp_path, monkeypatch):
     monkeypatch.setattr(_store, "_PATIENCE", 0.05)
-    file, seen = tmp_path / "x.nc", []
+    file, made = tmp_path / "x.nc", []
 
     def patient(seed, *, a):
-        run = seed.spawn_key[-1]
-        if a == 1 and run > 0:  # wait until the file holds the runs before this one
-            deadline = time.monotonic() + 20
-            while not (file.exists() and np.isfinite(load(file).x_run.sel(a=1)).sum() == run):
-                assert time.monotonic() < deadline, "the earlier runs are not on disk"
-                time.sleep(0.01)
-        if a == 2 and run == 1:  # the last run of point 1 was the one before this
-            seen.append((load(file).runs.sel(a=1).item(), load(file).unfinished))
+        while made and not (file.exists() and np.isfinite(load(file).x_run).sum() == len(made)):
+            time.sleep(0.01)
+        made.append(seed)
         return gaussian(seed)
 
-    sweep(patient, {"a": [1, 2]}, file, seed=1, precision=9, runs=(4, 4), workers=1)
-    assert seen == [(4, 1)]
+    data = sweep(patient, {"a": [1, 2]}, file, seed=1, runs=(4, 4), workers=1, name="patient")
+    assert data.runs.sum() == len(made) == 8
+
+
+@pytest.mark.parametrize("cost", [0.001, 0.2, 5.0])
+def test_writes_take_a_small_share_of_the_time(cost, tmp_path, monkeypatch):
+    """By a clock that only writes and runs move; a late write comes with the run after it."""
+    now, written = [100.0], []
+
+    class Late:
+        daemon = False
+
+        def __init__(self, wait, call):
+            self.due, self.call = now[0] + wait, call
+
+        def start(self):
+            waiting.append(self)
+
+        def cancel(self):
+            waiting.remove(self)
+
+    def encode(data):
+        now[0] += cost
+        written.append(now[0])
+        return b""
+
+    waiting = []
+    monkeypatch.setattr(_store, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_store, "encode", encode)
+    monkeypatch.setattr(_store.threading, "Timer", Late)
+    monkeypatch.setattr(_store.threading, "current_thread", lambda: waiting[0])
+    with _store.Store(tmp_path / "x.nc", lambda: None) as store:
+        for _ in range(20_000):
+            now[0] += 0.01
+            if waiting and waiting[0].due <= now[0]:
+                waiting[0].call()
+            store.write_soon()
+            assert len(waiting) <= 1
+    elapsed = now[0] - 100
+    assert written[0] == 100.01 + cost  # at once
+    assert 0.5 * elapsed <= len(written) * max(1, cost / 0.03) <= 1.01 * elapsed + 2 * cost / 0.03
+
+
+def test_many_cheap_points_are_written_and_looked_at_in_proportion(tmp_path, monkeypatch):
+    monkeypatch.setattr(_store, "_PATIENCE", 1e9)
+    looks, writes = [], []
+    summary, replace = _table._mean_and_error, os.replace
+    monkeypatch.setattr(_table, "_mean_and_error", lambda x: looks.append(len(x)) or summary(x))
+    monkeypatch.setattr(_store.os, "replace", lambda a, b: writes.append(b) or replace(a, b))
+    means = np.linspace(1, 3, 300)
+    data = sweep(gaussian, {"mean": means, "sd": 0.05}, tmp_path / "x.nc", seed=1, workers=1)
+    assert data.unfinished == 0 and len(writes) == 2
+    # Of both names at every point: at the end of each round, and at each write.
+    assert len(looks) <= 2 * 300 * 5 and sum(looks) <= 5 * 2 * int(data.runs.sum())
+
+
+def test_long_points_are_looked_at_in_proportion(monkeypatch):
+    looks = []
+    summary = _table._mean_and_error
+    monkeypatch.setattr(_table, "_mean_and_error", lambda x: looks.append(len(x)) or summary(x))
+    data = sweep(gaussian, {"sd": 30.0}, seed=1, precision=1e-9, runs=(2, 3000), workers=1)
+    assert data.runs == 3000 and sum(looks) < 12 * 2 * 3000
 
 
 def imported(file):
@@ -446,88 +584,186 @@ def imported(file):
 SCRIPT = """
 import os, sys, time
 import numpy as np
-from iclkit.sweep import sweep
+from iclkit.sweep import load, sweep
 
 def measure(seed, *, a):
     with open(os.environ["SWEEP_LOG"], "a") as stream:
         stream.write(f"{seed.spawn_key}\\n")
-    time.sleep(float(os.environ["SWEEP_PAUSE"]))
+    if __name__ == "__main__":
+        wait_after(40)
     return {"x": a + np.random.default_rng(seed).standard_normal()}
+
+def wait_after(runs):
+    made = open(os.environ["SWEEP_LOG"]).read().count("\\n") - 1
+    if made == runs:
+        while np.isfinite(load(sys.argv[1]).x_run).sum() < made:
+            time.sleep(0.01)
+        print("kept", flush=True)
+        sys.stdin.read()
 
 def run(file, workers):
     kind = dict(seed=4, precision=0.05, runs=(6, 30), workers=workers)
     return sweep(measure, {"a": [3.0, 4.0, 5.0, 6.0]}, file, **kind)
 
 if __name__ == "__main__":
-    run(sys.argv[1], int(sys.argv[2]))
+    run(sys.argv[1], 1)
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
-def test_killed_sweep_is_resumed(tmp_path, runs_made, monkeypatch):
+def test_killed_sweep_is_resumed(tmp_path, runs_made):
     script, file = tmp_path / "experiment.py", tmp_path / "x.nc"
     script.write_text(SCRIPT)
-    monkeypatch.setenv("SWEEP_PAUSE", "0.05")
-    child = subprocess.Popen([sys.executable, script, file, "1"])
-    try:
-        # The file is there after a second. While it is being written, nobody else may write it.
-        deadline = time.monotonic() + 60
-        while not (file.exists() and len(runs_made()) > 30):
-            assert child.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        module = imported(script)
-        with pytest.raises(RuntimeError, match=f"another sweep is writing {file}"):
-            module.run(file, 1)
-    finally:
-        child.kill()
-        child.wait()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, script, file], **pipes) as child:
+        try:
+            assert child.stdout.readline() == b"kept\n"  # after 40 runs, in the middle of another
+            module = imported(script)
+            with pytest.raises(RuntimeError, match=f"another sweep is writing {file}"):
+                module.run(file, 1)
+        finally:
+            child.kill()
     assert child.returncode == -signal.SIGKILL
 
     stored, logged = load(file), runs_made()
-    assert 0 < stored.unfinished
+    assert 0 < stored.unfinished and len(logged) == 41
     keys = [_table.key({"a": a}) for a in stored.a.values]
     kept = {(keys[p], int(r)) for p, r in np.argwhere(np.isfinite(stored.x_run.values))}
-    assert len(kept) > 10 and kept <= set(logged)
+    assert kept == set(logged[:40])
     (tmp_path / ".x.nc.part").write_bytes(b"half a file")
 
-    monkeypatch.setenv("SWEEP_PAUSE", "0")
     resumed, again = module.run(file, 1), runs_made()[len(logged) :]
     assert not kept & set(again) and len(set(again)) == len(again)
     assert len(kept) + len(again) == resumed.runs.sum()
     assert identical(resumed, module.run(None, 1))
-    assert resumed.measure == "experiment.measure"
+    assert resumed.measure.startswith("experiment.measure, source ")
     assert resumed.wall_time > stored.wall_time and resumed.unfinished == 0
 
 
-def test_interrupted_sweep_stops_its_workers(tmp_path):
-    file, made = tmp_path / "x.nc", tmp_path / "made"
-    grid = {"a": [1, 2, 3], "file": str(made)}
+@pytest.mark.skipif(os.name == "nt", reason="no signal 0 on Windows")
+def test_interrupted_sweep_stops_its_workers_and_keeps_their_runs(tmp_path, monkeypatch):
+    # But for the first, what is on disk at the end is written on the way out.
+    monkeypatch.setattr(_store, "_PATIENCE", 1e9)
+    file, made, hold = tmp_path / "x.nc", tmp_path / "made", tmp_path / "hold"
+    grid = {"a": [1, 2, 3], "folder": str(tmp_path)}
     kind = {"seed": 1, "precision": 0.01, "runs": (30, 30)}
-    made.touch()
+    entered, over, add = [], threading.Event(), _table.Table.add
 
-    def count():
-        return len(made.read_text().splitlines())
+    def enter(table, *arguments):
+        add(table, *arguments)
+        entered.append(arguments)
 
     def interrupt():
-        deadline = time.monotonic() + 60
-        while count() < 20 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        signal.raise_signal(signal.SIGINT)
+        while len(entered) < 18 and not over.wait(0.01):
+            pass
+        if not over.is_set():
+            signal.raise_signal(signal.SIGINT)
 
+    monkeypatch.setattr(_table.Table, "add", enter)
+    hold.touch()
     watcher = threading.Thread(target=interrupt)
     watcher.start()
-    with pytest.raises(KeyboardInterrupt):
-        sweep(slow, grid, file, **kind, workers=2)
-    watcher.join()
-    before, stored = count(), load(file)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep(held, grid, file, **kind, workers=2)
+    finally:
+        over.set()
+        watcher.join()
+    workers = [int(pid) for pid in made.read_text().split()]
+    for pid in set(workers):  # each ends, though it was held
+        while alive(pid):
+            time.sleep(0.01)
+    hold.unlink()
+    stored = load(file)
     kept = int(np.isfinite(stored.x_run).sum())
-    assert 5 < kept <= before < 90 and stored.unfinished > 0
-    time.sleep(0.3)
-    assert count() == before
-    resumed = sweep(slow, grid, file, **kind, workers=1)
-    assert np.all(resumed.runs == 30) and count() == before + 90 - kept
+    assert 18 <= len(entered) == kept < len(workers) <= 21 and stored.unfinished > 0
+    resumed = sweep(held, grid, file, **kind, workers=1)
+    assert np.all(resumed.runs == 30)
+    assert len(made.read_text().split()) == len(workers) + 90 - kept
     was, now = stored.x_run.values, resumed.x_run.values[..., : stored.sizes["run"]]
     np.testing.assert_array_equal(np.where(np.isnan(was), now, was), now)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_link_stays_a_link(tmp_path, monkeypatch):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target.nc", tmp_path / "x.nc"
+    link.symlink_to(target)
+    first = sweep(gaussian, GRID, link, seed=1, runs=(2, 2), workers=1)
+    assert link.is_symlink() and load(target).identical(first)
+    more = sweep(gaussian, GRID, link, seed=1, runs=(3, 3), workers=1)
+    assert link.is_symlink() and load(target).identical(more) and np.all(more.runs == 3)
+    assert set(os.listdir(tmp_path)) == {"far", "x.nc"}
+
+    def wander(seed, *, a):
+        os.chdir(tmp_path)
+        return gaussian(seed)
+
+    monkeypatch.chdir(tmp_path / "far")
+    sweep(wander, {"a": 1}, "y.nc", seed=1, runs=(2, 2), workers=1, name="wander")
+    assert (tmp_path / "far" / "y.nc").exists() and not (tmp_path / "y.nc").exists()
+
+
+def test_finished_sweep_is_returned_where_nothing_can_be_written(tmp_path, monkeypatch):
+    file = tmp_path / "x.nc"
+    first = sweep(gaussian, GRID, file, seed=1, runs=(2, 2), workers=1)
+    (tmp_path / ".x.nc.lock").unlink(missing_ok=True)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert sweep(gaussian, GRID, file, seed=1, runs=(2, 2), workers=1).identical(first)
+    with pytest.raises(PermissionError) as caught:
+        sweep(gaussian, GRID, file, seed=1, runs=(3, 3), workers=1)
+    assert caught.value.__notes__ == [f"file must lie in a folder that can be written, got {file}"]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_is_told_and_leaves_no_part(tmp_path, monkeypatch):
+    file = tmp_path / "x.nc"
+    with monkeypatch.context() as patch:
+        patch.setattr(_store.os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            sweep(gaussian, GRID, file, seed=1, runs=(2, 2), workers=1)
+    assert caught.value.__notes__ == [f"while writing {file}"]
+    assert set(os.listdir(tmp_path)) <= {".x.nc.lock"}
+    data = sweep(gaussian, GRID, file, seed=1, runs=(2, 2), workers=1)
+    assert identical(data, sweep(gaussian, GRID, seed=1, runs=(2, 2), workers=1))
+
+
+def test_a_late_write_that_fails_is_made_up_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(_store, "_PATIENCE", 0.01)
+    file, state = tmp_path / "x.nc", [0.0]
+    with _store.Store(file, lambda: xr.Dataset({"x": state[0]})) as store:
+        store.write_soon()
+        state[0] = 1.0
+        with monkeypatch.context() as patch:
+            patch.setattr(_store.os, "fsync", full)
+            store.write_soon()
+            late = store._timer
+            late.join()  # an error that it does not catch is one of this test
+        assert load(file).x == 0.0
+        store.write_soon()
+        assert load(file).x == 1.0
+        state[0] = 2.0
+        with monkeypatch.context() as patch:
+            patch.setattr(_store.os, "fsync", full)
+            store.write_soon()
+            store._timer.join()
+            with pytest.raises(OSError, match="No space left"):
+                store.write_soon()
+    assert load(file).x == 2.0
 
 
 def test_damage_is_found(tmp_path):
@@ -563,7 +799,12 @@ def renamed(seed, *, mean, sd):
     ("change", "message"),
     [
         ({"seed": 2}, "has seed 1, not 2"),
-        ({"measure": renamed}, r"has measure test_sweep\.gaussian, not test_sweep\.renamed"),
+        ({"measure": renamed}, r"has measure test_sweep\.gaussian, .*, not test_sweep\.renamed"),
+        (
+            {"measure": functools.partial(gaussian, word="b")},
+            r"has measure test_sweep\.gaussian, .*, not test_sweep\.gaussian\(word='b'\)",
+        ),
+        ({"name": "others"}, r"has measure test_sweep\.gaussian, .*, not others"),
         (
             {"grid": {"mean": [1.0, 2.0], "sd": 0.3}},
             r"has the point mean=5\.0, sd=0\.3, which is not",
@@ -582,6 +823,191 @@ def test_file_of_another_sweep_is_refused(change, message, tmp_path):
     assert file.read_bytes() == raw
 
 
+def test_runs_of_a_round_that_became_needless_are_dropped():
+    """Interrupted on the way to many runs, then asked for less."""
+    coords = _table.coordinates({"mean": 1.0, "sd": 0.3})
+    table = _table.Table(coords, precision=0.01, runs=(4, 1000))
+    for run in (0, 1, 2, 3, 5, 6, 9):
+        table.add(0, run, gaussian(np.random.SeedSequence(run)))
+    eager = _table.Table(coords, precision=10.0, runs=(4, 1000))
+    eager.take(table.dataset())
+    data = eager.dataset()
+    assert data.runs == 4 and data.sizes["run"] == 4 and not eager.missing()
+    assert data.x == data.x_run.values.mean()
+
+
+def test_the_first_run_of_every_point_comes_first(runs_made):
+    table = _table.Table(_table.coordinates(GRID), precision=0.01, runs=(3, 9))
+    assert table.missing()[:3] == [(0, 0), (1, 0), (2, 0)]
+    sweep(gaussian, GRID, seed=1, runs=(3, 3), workers=1)
+    assert [run for _, run in runs_made()] == [0, 0, 0, 1, 2, 1, 2, 1, 2]
+    # In a later session, too, where other points are further.
+    for row, run in [(0, 0), (0, 1), (2, 0)]:
+        table.add(row, run, {"x": 1.0})
+    assert table.missing()[:3] == [(0, 2), (1, 0), (2, 1)]
+
+
+# Sweeps: whose a file is ----------------------------------------------------------------------
+
+SOURCE = """
+SCALE = {scale}
+
+def other(x):
+    return x
+
+def measure(seed, *, a, b=SCALE, c=None):
+    return {{"x": a + b, "y": 1e-3}}
+"""
+SAME = [
+    ("def measure(seed, *, a, b=SCALE, c=None):", "def measure(seed, *, a, b=SCALE, c=None):  # c"),
+    ("c=None):", "c: None = None) -> dict:"),
+    ("    return {{", '    """What it does."""\n    return {{'),
+    ('{{"x": a + b, "y": 1e-3}}', "{{'x': (a + b),\n            'y': .001}}"),
+    ("return x", "return x + 1"),  # what it calls is not looked at
+]
+OTHER = [
+    ("a + b", "b + a"),
+    ("1e-3", "1e-4"),
+    ("1e-3", "True"),
+    ("1e-3", "None"),
+    ('"y"', '"z"'),
+    ("a + b", "a - b"),
+    ("c=None", "c=1"),
+    ("    return {{", "    a = 1\n    return {{"),
+    ("def measure(", "@staticmethod\ndef measure("),
+    ("{scale}", "2.5"),
+    ("{scale}", "2"),
+]
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(old, new):
+        file = tmp_path / "measures.py"
+        file.write_text(SOURCE.replace(old, new).format(scale="2.0"))
+        linecache.checkcache()
+        return imported(file).measure
+
+    return write
+
+
+@pytest.mark.parametrize(("old", "new"), SAME)
+def test_a_measure_is_the_same(old, new, written, tmp_path):
+    first = sweep(written("", ""), {"a": 1}, tmp_path / "x.nc", seed=1, workers=1)
+    again = sweep(written(old, new), {"a": 1}, tmp_path / "x.nc", seed=1, workers=1)
+    assert again.identical(first)
+
+
+@pytest.mark.parametrize(("old", "new"), OTHER)
+def test_a_measure_is_another(old, new, written, tmp_path):
+    first = sweep(written("", ""), {"a": 1}, tmp_path / "x.nc", seed=1, workers=1)
+    with pytest.raises((ValueError, TypeError), match="measure") as caught:
+        sweep(written(old, new), {"a": 1}, tmp_path / "x.nc", seed=1, workers=1)
+    # The way out that the message shows.
+    vouched = re.search("name='(measures.measure, source [0-9a-f]{16})'", str(caught.value))
+    if vouched:
+        edited = sweep(
+            written(old, new), {"a": 1}, tmp_path / "x.nc", seed=1, workers=1, name=vouched[1]
+        )
+        assert edited.identical(first)
+
+
+def test_a_digest_outlives_versions(written):
+    """Of Python, and of this function: stored results would be disowned."""
+    assert _identity.identify(written("", "")) == "measures.measure, source 43d91597fb74a641"
+
+
+@given(*2 * [st.none() | st.booleans() | st.integers() | st.floats() | st.text()])
+def test_bound_values_are_part_of_a_measure(one, two):
+    same = repr(one) == repr(two)
+    first, second = (functools.partial(gaussian, word=value) for value in (one, two))
+    assert (_identity.identify(first) == _identity.identify(second)) == same
+
+
+class Callable:
+    def __call__(self, seed, *, a):
+        return gaussian(seed)
+
+    def method(self, seed, *, a):
+        return gaussian(seed)
+
+
+def make(scale):
+    def measure(seed, *, a, scale=scale):
+        return {"x": scale * a}
+
+    return measure
+
+
+def decorated(seed, *, a):
+    return gaussian(seed)
+
+
+def wrapped(function):
+    @functools.wraps(function)
+    def wrapper(seed, *, a):
+        return function(seed, a=a)
+
+    return wrapper
+
+
+def bound(seed, *, a, to):
+    return gaussian(seed)
+
+
+def defaulted(seed, *, a, by=gaussian):
+    return by(seed)
+
+
+exec("def unseen(seed, *, a):\n    return {'x': 1.0}")
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda seed, *, a: gaussian(seed),
+        make(1.0),
+        functools.partial(make(1.0), scale=1),
+        Callable(),
+        Callable().method,
+        functools.cache(decorated),
+        wrapped(decorated),
+        defaulted,
+        unseen,  # noqa: F821
+        functools.partial(defaulted, by=gaussian),
+        functools.partial(bound, to=np.ones(1)),
+        functools.partial(bound, to=[1.0]),
+    ],
+)
+def test_what_cannot_be_told_apart_needs_a_name(measure, tmp_path):
+    file = tmp_path / "x.nc"
+    kind = {"measure": measure, "grid": {"a": 1}, "seed": 1, "runs": (2, 2), "workers": 1}
+    with pytest.raises(TypeError, match="measure (is not|has) .* say what it is by name=, got"):
+        sweep(file=file, **kind)
+    assert os.listdir(tmp_path) == []
+    alone = sweep(**kind)
+    assert identical(sweep(file=file, **kind, name="mine"), alone)
+    assert load(file).measure == "mine"
+    with pytest.raises(ValueError, match="has measure mine, not yours: give another file, or name"):
+        sweep(file=file, **kind, name="yours")
+
+
+def test_a_partial_is_checked_and_binds(tmp_path):
+    bound = functools.partial(linear_attention, d=6, tau=0.5, alpha=1.0, rho=0.1, kappa=1.0)
+    kind = {"seed": 1, "runs": (2, 2), "workers": 1}
+    with pytest.raises(ValueError, match="kappa must be finite with k"):
+        sweep(bound, {"kappa": [0.5, 0.01]}, **kind)
+    data = sweep(bound, {"kappa": 0.5}, tmp_path / "x.nc", **kind)
+    assert data.measure.startswith(
+        "iclkit.sweep.linear_attention(alpha=1.0, d=6, kappa=1.0, rho=0.1, tau=0.5), source "
+    )
+    alone = linear_attention(
+        backend.child_seed(backend.child_seed(1, _table.key({"kappa": 0.5})), 0),
+        d=6, tau=0.5, alpha=1.0, rho=0.1, kappa=0.5,
+    )  # fmt: skip
+    assert data.icl_error_run[0] == alone["icl_error"]
+
+
 def test_file_of_another_version_is_refused(tmp_path, monkeypatch):
     sweep(gaussian, GRID, tmp_path / "x.nc", seed=1, workers=1, runs=(2, 2))
     monkeypatch.setattr(iclkit.sweep, "version", lambda name: "9.9")
@@ -596,7 +1022,7 @@ def test_provenance_is_complete_and_impersonal(tmp_path, monkeypatch):
     file = tmp_path / "x.nc"
     first = sweep(gaussian, GRID, file, seed=2**40, precision=0.5, runs=(2, 30), workers=1)
     about = first.attrs
-    assert about["seed"] == str(2**40) and about["measure"] == "test_sweep.gaussian"
+    assert about["seed"] == str(2**40) and about["measure"].startswith("test_sweep.gaussian, ")
     assert (about["precision"], about["least_runs"], about["most_runs"]) == (0.5, 2, 30)
     assert about["version"] == iclkit.__version__ and about["numpy"] == np.__version__
     assert about["device"].startswith("cpu, ") and about["parameters"] == "mean, sd"
@@ -651,10 +1077,35 @@ def test_commit_is_of_the_checkout(tmp_path, monkeypatch):
         ({"runs": (1, 5)}, ValueError, r"runs\[0\] must be an integer of at least 2, got 1"),
         ({"runs": (5, 4)}, ValueError, r"runs\[1\] must be an integer of at least 5, got 4"),
         ({"workers": 0}, ValueError, "workers must be an integer of at least 1, got 0"),
-        ({"measure": 3}, TypeError, "measure must be a named function .*, got 3"),
-        ({"measure": slow}, TypeError, "measure must take a seed and what is in grid: missing"),
+        ({"measure": 3}, TypeError, "measure must be a function, got 3"),
+        ({"measure": held}, TypeError, "measure must take a seed and what is in grid: missing"),
+        ({"measure": max}, TypeError, "measure must take a seed and what is in grid: no signature"),
+        (
+            {"measure": functools.partial(gaussian, 1)},
+            TypeError,
+            "measure must bind parameters by their names, got functools.partial",
+        ),
+        ({"name": " "}, ValueError, "name must be words that can be printed, got ' '"),
+        ({"name": "a\n"}, ValueError, "name must be words that can be printed, got 'a.n'"),
+        ({"name": 3}, ValueError, "name must be words that can be printed, got 3"),
+        ({"skip": 1}, TypeError, "skip must be True or False, got 1"),
         ({"grid": {}}, ValueError, "grid must map at least one parameter to its values, got {}"),
-        ({"grid": {"seed": 1}}, ValueError, "names of parameters other than seed, got 'seed'"),
+        *(
+            (
+                {"grid": {name: 1}},
+                ValueError,
+                f"grid must have names of parameters .*, got {name!r}",
+            )
+            for name in ("seed", "run", "failed", "τ", "a b", "", "1x", "x/y", 3)
+        ),
+        *(
+            (
+                {"grid": {"mean": xr.DataArray([1.0], dims=dim)}},
+                ValueError,
+                r"grid\['mean'\] must have names of dimensions made of .* other than .*run.*, got",
+            )
+            for dim in ("run", "τ", "a b", "", "failed")
+        ),
         ({"grid": {"mean": []}}, ValueError, r"grid\['mean'\] must hold at least one value"),
         ({"grid": {"mean": [1, np.nan]}}, ValueError, r"grid\['mean'\] must hold numbers .*nan"),
         (
@@ -666,7 +1117,6 @@ def test_commit_is_of_the_checkout(tmp_path, monkeypatch):
         ({"grid": {"mean": [1j]}}, TypeError, "must hold real numbers or words"),
         ({"grid": {"mean": None}}, TypeError, "must hold real numbers or words, got None"),
         ({"grid": {"mean": np.ma.array([1.0])}}, TypeError, "must be a plain array"),
-        ({"grid": {"mean": xr.DataArray([1.0], dims="run")}}, ValueError, "other than run"),
         ({"grid": {"mean": 2**40}}, ValueError, "into a netCDF file"),
         (
             {"grid": {"mean": xr.DataArray([1, 2], dims="a"), "sd": xr.DataArray([1], dims="a")}},
@@ -695,20 +1145,163 @@ def test_every_point_is_checked_before_the_first_run():
 
 
 @pytest.mark.parametrize(
-    ("returned", "message"),
-    [
-        ({"x": np.nan}, "finite numbers called x, got .*nan.* at mean=1.0, sd=0.3, run 0"),
-        ({}, "at least one number"),
-        ({"mean": 1.0}, "names other than mean, run, runs, sd, got mean"),
-        ({"x": 1.0, "x_se": 1.0}, "names other than"),
-    ],
+    "returned",
+    [{}]
+    + [{name: 1.0} for name in ("τ", "a b", "", "1x", "x/y", 3, "mean", "run", "runs", "failed")]
+    + [{"x": 1.0, name: 1.0} for name in ("x_se", "x_run")],
 )
-def test_measure_must_return_numbers_with_names(returned, message):
+def test_names_that_cannot_be_kept_are_refused_after_one_run(returned, tmp_path):
+    made = []
+
     def measure(seed, *, mean, sd):
+        made.append(seed)
         return returned
 
+    message = f"measure must return .* names made of .*, got {', '.join(map(repr, returned))}"
     with pytest.raises(ValueError, match=message):
-        sweep(measure, GRID, seed=1, workers=1)
+        sweep(measure, GRID, tmp_path / "x.nc", seed=1, workers=1, name="any")
+    assert len(made) == 1 and not (tmp_path / "x.nc").exists()
+
+
+@pytest.mark.parametrize("name", ["x", "_x", "nan", "float", "class", "x_2", "coordinates"])
+def test_names_that_can_be_kept_are(name, tmp_path):
+    def measure(seed, *, a):
+        return {name: a + 0.1 * gaussian(seed)["x"]}
+
+    data = sweep(measure, {"a": [1, 2]}, tmp_path / "x.nc", seed=1, workers=1, name="any")
+    assert set(data.data_vars) == {name, f"{name}_se", f"{name}_run", "runs"}
+    assert identical(data, sweep(measure, {"a": [1, 2]}, seed=1, workers=1))
+
+
+def test_names_are_the_same_each_time():
+    def measure(seed, *, a):
+        return {"x": 1.0} if seed.spawn_key[-1] < 2 else {"y": 1.0}
+
+    with pytest.raises(ValueError, match="must return the same names each time, x, got y at a=1"):
+        sweep(measure, {"a": 1}, seed=1, workers=1)
+
+
+# Sweeps: runs that fail -----------------------------------------------------------------------
+
+FAILING = {"grid": {"a": [1, 2, 3]}, "seed": 1, "runs": (5, 60), "precision": 0.02}
+THE_FAILURES = (
+    "run 0 at a=2 failed: KeyError: 'no such thing'; "
+    "run 3 at a=3 failed: ValueError: measure must return finite numbers, got {'x': nan}"
+)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_failed_runs_are_told_when_all_others_are_kept(workers, tmp_path):
+    file = tmp_path / "x.nc"
+    for _ in range(2):  # the same seed fails again
+        with pytest.raises(RuntimeError) as caught:
+            sweep(failing, file=file, **FAILING, workers=workers)
+        assert str(caught.value) == (
+            f"{THE_FAILURES}. The same seed fails again: change the grid or the seed, or leave out "
+            "what fails, where other runs succeed, by skip=True"
+        )
+        assert "in failing" in caught.value.__notes__[0]
+        stored = load(file)
+        alone = sweep(failing, **(FAILING | {"grid": {"a": 1}}), workers=1)
+        assert stored.x.sel(a=1) == alone.x and stored.unfinished == 2
+        there = np.isfinite(stored.x_run.isel(run=slice(5)))
+        assert there.sel(a=2).values.tolist() == [False, True, True, True, True]
+        assert there.sel(a=3).values.tolist() == [True, True, True, False, True]
+
+
+def test_failed_runs_are_left_out_if_wanted(tmp_path, runs_made):
+    with pytest.warns(RuntimeWarning) as caught:
+        data = sweep(failing, **FAILING, workers=1, skip=True)
+    assert [str(w.message) for w in caught] == [
+        f"means leave out what `failed` counts: {THE_FAILURES}"
+    ]
+    assert caught[0].filename == __file__
+    assert data.failed.values.tolist() == [0, 1, 1] and data.unfinished == 0 and data.skip == 1
+    assert np.argwhere(data.failed_run.values).tolist() == [[1, 0], [2, 3]]
+    for a in (1, 2, 3):
+        runs = data.x_run.sel(a=a).values
+        good = runs[np.isfinite(runs)]
+        assert len(good) == data.runs.sel(a=a) >= 4 and data.x.sel(a=a) == good.mean()
+        assert data.x_se.sel(a=a) == good.std(ddof=1) / np.sqrt(len(good)) <= 0.02 * good.mean()
+        assert not np.any(np.isfinite(runs) & data.failed_run.sel(a=a).values)
+
+    # Whatever way leads there: over an error, without leaving out, or interrupted.
+    file = tmp_path / "x.nc"
+    with pytest.raises(RuntimeError):
+        sweep(failing, file=file, **FAILING, workers=1)
+    with pytest.warns(RuntimeWarning, match="run 0 at a=2 failed: KeyError"):
+        assert identical(sweep(failing, file=file, **FAILING, workers=1, skip=True), data)
+    # What is finished is not made again, and does not hide what it lacks.
+    before = len(runs_made())
+    with pytest.warns(RuntimeWarning, match="run 0 at a=2 failed; run 3 at a=3 failed"):
+        assert identical(sweep(failing, file=file, **FAILING, workers=1, skip=True), data)
+    assert len(runs_made()) == before
+    # Without skip they are tried again.
+    with pytest.raises(RuntimeError, match="run 0 at a=2 failed: KeyError"):
+        sweep(failing, file=file, **FAILING, workers=1)
+    assert len(runs_made()) == before + 2
+
+
+def test_without_failures_skip_only_says_so():
+    plain = sweep(gaussian, GRID, seed=1, runs=(5, 60), workers=1)
+    skipping = sweep(gaussian, GRID, seed=1, runs=(5, 60), workers=1, skip=True)
+    assert not skipping.failed.any() and not skipping.failed_run.any()
+    assert identical(skipping.drop_vars(["failed", "failed_run"]), plain)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_where_nothing_works_no_more_is_tried(skip, tmp_path, runs_made):
+    grid, file = {"a": [1, 2, 3, 4]}, tmp_path / "x.nc"
+    with pytest.raises(RuntimeError, match="run 0 at a=1 failed: TypeError.*; and 1 more"):
+        sweep(hopeless, grid, file, seed=1, workers=1, skip=skip)
+    assert [run for _, run in runs_made()] == 4 * [0] and not file.exists()
+
+
+def test_a_point_where_nothing_works_has_no_numbers(runs_made):
+    def measure(seed, *, a):
+        return hopeless(seed, a=a) if a == 2 else failing(seed, a=a)
+
+    with pytest.warns(RuntimeWarning, match="run 0 at a=2 failed.*; and 2 more"):
+        data = sweep(measure, {"a": [1, 2]}, seed=1, runs=(5, 60), workers=1, skip=True)
+    assert data.failed.values.tolist() == [0, 5] and data.runs.sel(a=2) == 0
+    assert np.isnan(data.x.sel(a=2)) and np.isfinite(data.x.sel(a=1)) and data.unfinished == 0
+
+
+@settings(max_examples=20)
+@given(st.randoms(use_true_random=False), st.integers(0, 1000), st.floats(0, 1))
+def test_order_and_interruptions_do_not_matter_where_runs_fail(random, seed, share):
+    coords = _table.coordinates(GRID)
+    kind = {"precision": 0.1, "runs": (3, 40), "skip": True}
+
+    def enter(table, row, run):
+        child = np.random.SeedSequence(seed, spawn_key=(row, run))
+        if np.random.default_rng(child).random() < share:
+            table.fail(row, run)
+        else:
+            table.add(row, run, gaussian(child, **table.points[row]))
+
+    straight = _table.Table(coords, **kind)
+    while missing := straight.missing():
+        for row, run in missing:
+            enter(straight, row, run)
+
+    table = _table.Table(coords, **kind)
+    while missing := table.missing():
+        random.shuffle(missing)
+        for row, run in missing[: random.randint(1, len(missing))]:
+            enter(table, row, run)
+        if table.samples:
+            stored = _store.decode(_store.encode(table.dataset()))
+            table = _table.Table(coords, **kind)
+            table.take(stored)
+    assert identical(table.dataset(), straight.dataset())
+    if table.samples:
+        data = table.dataset()
+        good = np.isfinite(data.x_run) & ~data.failed_run
+        assert np.all(good.sum("run") == data.runs) and np.all(data.runs + data.failed >= 3)
+
+
+# Sweeps: progress -----------------------------------------------------------------------------
 
 
 def test_progress_of_a_sweep(capsys, monkeypatch):
