@@ -825,15 +825,20 @@ def test_file_of_another_sweep_is_refused(change, message, tmp_path):
 
 def test_runs_of_a_round_that_became_needless_are_dropped():
     """Interrupted on the way to many runs, then asked for less."""
-    coords = _table.coordinates({"mean": 1.0, "sd": 0.3})
+    coords = _table.coordinates({"mean": [1.0, 2.0], "sd": 0.3})
     table = _table.Table(coords, precision=0.01, runs=(4, 1000))
-    for run in (0, 1, 2, 3, 5, 6, 9):
-        table.add(0, run, gaussian(np.random.SeedSequence(run)))
+    for row, runs in enumerate([(0, 1, 2, 3, 5, 6, 9), range(10)]):
+        for run in runs:
+            table.add(row, run, gaussian(np.random.SeedSequence(run)))
     eager = _table.Table(coords, precision=10.0, runs=(4, 1000))
     eager.take(table.dataset())
     data = eager.dataset()
-    assert data.runs == 4 and data.sizes["run"] == 4 and not eager.missing()
-    assert data.x == data.x_run.values.mean()
+    assert data.runs.values.tolist() == [4, 10] and not eager.missing()
+    assert np.isfinite(data.x_run).sum("run").values.tolist() == [4, 10]
+    assert data.x[0] == data.x_run.values[0, :4].mean()
+    tight = _table.Table(coords, precision=0.01, runs=(4, 1000))
+    tight.take(data)
+    assert (0, 5) in tight.missing()
 
 
 def test_the_first_run_of_every_point_comes_first(runs_made):
