@@ -742,6 +742,18 @@ def test_full_disk_is_told_and_leaves_no_part(tmp_path, monkeypatch):
     assert identical(data, sweep(gaussian, GRID, seed=1, runs=(2, 2), workers=1))
 
 
+def test_nothing_is_written_after_the_lock_is_given_back(tmp_path):
+    """By a timer that was cancelled when it had already begun, and had waited since."""
+    file = tmp_path / "x.nc"
+    with _store.Store(file, lambda: xr.Dataset({"x": 1.0})) as store:
+        store.write_soon()
+        store.write_soon()
+        late = store._timer
+    file.unlink()
+    late.function()
+    assert not file.exists()
+
+
 def test_a_late_write_that_fails_is_made_up_for(tmp_path, monkeypatch):
     monkeypatch.setattr(_store, "_PATIENCE", 0.01)
     file, state = tmp_path / "x.nc", [0.0]
