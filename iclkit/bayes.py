@@ -19,6 +19,7 @@ from scipy.optimize import elementwise
 from scipy.special import expit
 
 from iclkit import _validate, backend
+from iclkit._labels import labelled
 from iclkit.contexts import draw_contexts
 from iclkit.tasks import PRIORS, assign_tasks, draw_tasks
 
@@ -27,6 +28,7 @@ _FAR = 690  # exp(-690) is about the least number that floats resolve
 # Limits ---------------------------------------------------------------------------------------
 
 
+@labelled()
 def ridge_error(alpha: Any, rho: Any) -> Any:
     """Error of Bayes ridge, the least possible on new tasks.
 
@@ -56,6 +58,7 @@ def ridge_error(alpha: Any, rho: Any) -> Any:
     return (rho + _posterior(alpha, rho).v)[()]
 
 
+@labelled()
 def mutual_information(alpha: Any, rho: Any) -> Any:
     """Nats per dimension that a context tells about its task, s_c.
 
@@ -87,6 +90,7 @@ def mutual_information(alpha: Any, rho: Any) -> Any:
     return np.where((rho == 0) | np.isinf(alpha), np.inf, value)[()]
 
 
+@labelled()
 def dmmse_error(alpha: Any, rho: Any, log_diversity: Any, *, prior: str = "sphere") -> Any:
     """Error on new tasks of the posterior mean over exp(d·log_diversity) tasks: a conjecture.
 

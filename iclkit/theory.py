@@ -20,6 +20,7 @@ from scipy.optimize import elementwise
 from scipy.special import expit
 
 from iclkit import _validate
+from iclkit._labels import labelled
 
 _TESTS = ("icl", "idg")
 # Where extrema are looked for first: logs of one share of freedom over the other, or of y/(1 − y).
@@ -27,6 +28,7 @@ _COARSE_RIDGE = np.linspace(-80, 80, 321)
 _COARSE_CONTEXT = np.linspace(-30, 30, 61)
 
 
+@labelled()
 def stieltjes(x: Any, kappa: Any) -> Any:
     """M_κ(x) = tr (R + x)⁻¹ for the covariance R of k = κd random tasks.
 
@@ -56,6 +58,7 @@ def stieltjes(x: Any, kappa: Any) -> Any:
         return _stieltjes(x, 1 / kappa, _one_minus_ratio(1.0, kappa))[()]
 
 
+@labelled()
 def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) -> Any:
     """Ridge ξ that makes a fit with unlimited data equal, on average, to one with n contexts.
 
@@ -89,6 +92,7 @@ def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) 
     return _equivalent(*_parameters(tau, alpha, kappa, rho, lam)).xi[()]
 
 
+@labelled()
 def icl_error(
     tau: Any,
     alpha: Any,
@@ -133,6 +137,7 @@ def icl_error(
     return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[0][()]
 
 
+@labelled()
 def idg_error(
     tau: Any,
     alpha: Any,
@@ -177,6 +182,7 @@ def idg_error(
     return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[1][()]
 
 
+@labelled()
 def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
     """Ridge λ* ≥ 0 at which an error is smallest.
 
@@ -233,6 +239,7 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
         return np.where(better & (lowest > 0), best.xi * best.slack, 0.0)[()]
 
 
+@labelled()
 def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
     """Noise ρ_c above which a finite context length is the best one in pretraining without ridge.
 
@@ -266,6 +273,7 @@ def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
     return _stationary_noise(-np.inf, tau, kappa, test)[()]
 
 
+@labelled()
 def optimal_context(tau: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
     """Context length α* at which pretraining without ridge leads to the smallest error.
 

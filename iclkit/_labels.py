@@ -1,0 +1,83 @@
+"""Labelled arrays stay labelled.
+
+Functions that broadcast take `xarray.DataArray`s, too. Those meet by the names of their dimensions,
+never by position: the result has all of them, with their coordinates, which must agree. What has
+labels that would be lost is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _is(value: Any, library: str, *names: str) -> bool:
+    # Nobody has an object of a library that nobody has imported, so that it need not be here.
+    module = sys.modules.get(library)
+    return module is not None and isinstance(value, tuple(getattr(module, n) for n in names))
+
+
+def plain(name: str, value: Any) -> None:
+    """Refuse an array with labels, where only positions count."""
+    labelled = _is(value, "xarray", "DataArray", "Dataset", "Variable")
+    if labelled or _is(value, "pandas", "Series", "DataFrame"):
+        raise TypeError(
+            f"{name} must be an array without labels, got {type(value).__name__}: put it in order, "
+            f"and pass its {'values' if labelled else 'to_numpy()'}"
+        )
+
+
+def _by_name(name: str, value: Any) -> bool:
+    """Say whether an argument has labels that can be kept."""
+    if _is(value, "xarray", "DataArray"):
+        return True
+    if _is(value, "xarray", "Dataset", "Variable"):
+        way = "take one of its variables" if hasattr(value, "data_vars") else "wrap it in one"
+    elif _is(value, "pandas", "Series", "DataFrame"):
+        way = "use .to_numpy(), or .to_xarray() to keep its labels"
+    else:
+        return False
+    raise TypeError(
+        f"{name} must be a number, an array or an xarray.DataArray, "
+        f"got {type(value).__name__}: {way}"
+    )
+
+
+def labelled(*apart: str) -> Callable[[Callable], Callable]:
+    """Let a function that broadcasts its arguments, but those named, keep their labels."""
+
+    def decorate(function: Callable) -> Callable:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def keeping(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            for name in given.keys() & set(apart):
+                plain(name, given[name])
+            others = {name: value for name, value in given.items() if name not in apart}
+            arrays = {name: value for name, value in others.items() if _by_name(name, value)}
+            if not arrays:
+                return function(*args, **kwargs)
+            for name in others.keys() - arrays.keys():
+                if np.ndim(others[name]):
+                    raise TypeError(
+                        f"{name} must be a number or an xarray.DataArray like "
+                        f"{' and '.join(arrays)}, got an array without names for its dimensions"
+                    )
+            import xarray as xr
+
+            def positional(*values: Any) -> Any:
+                return function(**(given | dict(zip(arrays, values, strict=True))))
+
+            # Attributes of coordinates are kept; those of the arguments don't describe the result.
+            result = xr.apply_ufunc(positional, *arrays.values(), join="exact", keep_attrs=True)
+            return result.drop_attrs(deep=False).rename(function.__name__)
+
+        return keeping
+
+    return decorate
