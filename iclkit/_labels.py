@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from iclkit import _validate
+
 
 def _is(value: Any, library: str, *names: str) -> bool:
     # Nobody has an object of a library that nobody has imported, so that it need not be here.
@@ -22,14 +24,20 @@ def _is(value: Any, library: str, *names: str) -> bool:
     return module is not None and isinstance(value, tuple(getattr(module, n) for n in names))
 
 
-def plain(name: str, value: Any) -> None:
-    """Refuse an array with labels, where only positions count."""
+def unlabelled(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return a finite NumPy array of the given shape, where only positions count."""
     labelled = _is(value, "xarray", "DataArray", "Dataset", "Variable")
     if labelled or _is(value, "pandas", "Series", "DataFrame"):
         raise TypeError(
             f"{name} must be an array without labels, got {type(value).__name__}: put it in order, "
-            f"and pass its {'values' if labelled else 'to_numpy()'}"
+            f"and pass {'.values' if labelled else '.to_numpy()'}"
         )
+    try:
+        plain = np.asanyarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, got a nested list of several lengths") from None
+    with np.errstate(over="ignore"):  # in the sum that shows that all are finite
+        return _validate.array(name, plain, shape)
 
 
 def _by_name(name: str, value: Any) -> bool:
@@ -57,8 +65,6 @@ def labelled(*apart: str) -> Callable[[Callable], Callable]:
         @functools.wraps(function)
         def keeping(*args: Any, **kwargs: Any) -> Any:
             given = signature.bind(*args, **kwargs).arguments
-            for name in given.keys() & set(apart):
-                plain(name, given[name])
             others = {name: value for name, value in given.items() if name not in apart}
             arrays = {name: value for name, value in others.items() if _by_name(name, value)}
             if not arrays:

@@ -1,24 +1,29 @@
 r"""The limit theory for tasks that are longer in some directions than in others.
 
 The tasks have a covariance C, w ~ N(0, C), and the tokens are isotropic. All that the errors
-depend on is the spectrum of C; "tr" is the mean over it. With q = (ρ + tr C)/α the covariance of
-the k tasks has the deterministic equivalent (R + x)⁻¹ ≃ (cC + x)⁻¹, where v = 1/c is the root of
+depend on is the spectrum of C; "tr" is the mean over it. With q = (ρ + tr C)/α the covariance R of
+the k tasks has the deterministic equivalent (R + x)⁻¹ ≃ (cC + x)⁻¹, where w = x/c is the root of
 
-    κ(v − 1) = tr vC/(C + vx),
+    κ(1 − x/w) = tr C(C + w)⁻¹.
 
-which Newton's method reaches from v = 1 + tr C/(κx) without passing it. All that follows is sums,
-products and quotients of nonnegative numbers. For C = I this is `iclkit.theory`.
+As λ makes ξ of n contexts, so x makes w of k tasks: both are effective ridges, and one function
+finds them. With w as the unknown, all that follows is sums, products and quotients of numbers
+between 0 and 1, or nearly, and nothing cancels. For C = I this is `iclkit.theory`; as there,
+parameters broadcast, an `xarray.DataArray` by the names of its dimensions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
 
 from iclkit import _validate
+from iclkit._labels import labelled, unlabelled
 
+_LEAST, _MOST = 1e-75, 1e75  # the mean of a spectrum, as for all other numbers of the theory
 # A power law has its first directions one by one, and the others in bins of a common logarithm.
 _ALONE, _BINS = 3000, 1500
 
@@ -61,40 +66,42 @@ def power_law_tasks(nu: float, d: int) -> tuple[np.ndarray, np.ndarray]:
     return spectrum / (weights @ spectrum), weights
 
 
+@labelled("spectrum", "weights")
 def icl_error(
     spectrum: Any,
     weights: Any = None,
     *,
-    tau: float,
-    alpha: float,
-    kappa: float,
-    rho: float,
-    lam: float = 0.0,
-) -> float:
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any = 0.0,
+) -> Any:
     """Error on new tasks of the same law: the in-context-learning error e_ICL.
 
     Parameters
     ----------
-    spectrum : array of shape (m,)
-        Eigenvalues of the tasks' covariance C, at least 0 and not all 0.
+    spectrum : array of shape (m,) or (d, d)
+        Eigenvalues of the tasks' covariance C, at least 0, with a mean between 1e-75 and 1e75; or
+        C itself. Negative ones that are zeros to rounding count as zeros.
     weights : array of shape (m,), optional
         Shares of the directions that have them, at least 0; divided by their sum. Equal ones by
-        default.
-    tau : float
+        default. None with C itself.
+    tau : float or array
         Pretraining contexts τ = n/d² in (0, inf].
-    alpha : float
+    alpha : float or array
         Context length α = ℓ/d, positive and finite.
-    kappa : float
+    kappa : float or array
         Task diversity κ = k/d in (0, inf].
-    rho : float
+    rho : float or array
         Variance of the label noise, at least 0.
-    lam : float
+    lam : float or array
         Ridge λ, at least 0.
 
     Returns
     -------
-    float
-        The error, label noise included; inf at τ = 1 without ridge.
+    float or array
+        The error, label noise included, broadcast over the parameters; inf at τ = 1 without ridge.
 
     Raises
     ------
@@ -109,40 +116,42 @@ def icl_error(
     return _errors(spectrum, weights, tau, alpha, kappa, rho, lam)[0]
 
 
+@labelled("spectrum", "weights")
 def idg_error(
     spectrum: Any,
     weights: Any = None,
     *,
-    tau: float,
-    alpha: float,
-    kappa: float,
-    rho: float,
-    lam: float = 0.0,
-) -> float:
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any = 0.0,
+) -> Any:
     """Error on new contexts of the pretraining tasks: the in-distribution error e_IDG.
 
     Parameters
     ----------
-    spectrum : array of shape (m,)
-        Eigenvalues of the tasks' covariance C, at least 0 and not all 0.
+    spectrum : array of shape (m,) or (d, d)
+        Eigenvalues of the tasks' covariance C, at least 0, with a mean between 1e-75 and 1e75; or
+        C itself. Negative ones that are zeros to rounding count as zeros.
     weights : array of shape (m,), optional
         Shares of the directions that have them, at least 0; divided by their sum. Equal ones by
-        default.
-    tau : float
+        default. None with C itself.
+    tau : float or array
         Pretraining contexts τ = n/d² in (0, inf].
-    alpha : float
+    alpha : float or array
         Context length α = ℓ/d, positive and finite.
-    kappa : float
+    kappa : float or array
         Task diversity κ = k/d in (0, inf].
-    rho : float
+    rho : float or array
         Variance of the label noise, at least 0.
-    lam : float
+    lam : float or array
         Ridge λ, at least 0.
 
     Returns
     -------
-    float
-        The error, label noise included; inf at τ = 1 without ridge.
+    float or array
+        The error, label noise included, broadcast over the parameters; inf at τ = 1 without ridge.
 
     Raises
     ------
@@ -156,85 +165,145 @@ def idg_error(
     return _errors(spectrum, weights, tau, alpha, kappa, rho, lam)[1]
 
 
-class _Spectrum(NamedTuple):
+class _Law(NamedTuple):
+    """A spectrum in units of its mean."""
+
     values: np.ndarray
     weights: np.ndarray
+    positive: np.ndarray  # the weights of positive eigenvalues
+    rank: float  # and their sum
 
     def tr(self, entries: np.ndarray) -> float:
         return float(self.weights @ entries)
 
 
-def _check(spectrum: Any, weights: Any) -> _Spectrum:
-    C = _validate.array("spectrum", np.asarray(spectrum), (None,))
-    share = np.ones(C.shape) if weights is None else np.asarray(weights)
-    share = _validate.array("weights", share, C.shape)
+def _eigenvalues(covariance: np.ndarray) -> np.ndarray:
+    C = unlabelled("spectrum", covariance, (None, None))
+    rounding = C.shape[0] * np.finfo(float).eps
+    if C.shape[0] != C.shape[1] or np.abs(C - C.T).max() > rounding * np.abs(C).max():
+        raise ValueError(
+            "spectrum must be a list of eigenvalues or a symmetric matrix, "
+            f"got an array of shape {C.shape} that is not symmetric"
+        )
+    values = np.linalg.eigvalsh(C)
+    return np.where(np.abs(values) > rounding * np.abs(values).max(), values, 0.0)
+
+
+def _check(spectrum: Any, weights: Any) -> tuple[_Law, float]:
+    """Return the law, and the mean that is its unit."""
+    if getattr(spectrum, "ndim", 1) == 2 and weights is None:
+        spectrum = _eigenvalues(spectrum)
+    C = unlabelled("spectrum", spectrum, (None,))
+    share = unlabelled("weights", np.ones(C.shape) if weights is None else weights, C.shape)
+    # What solvers of eigenvalues leave of a zero is no negative number.
+    C = np.where(np.abs(C) > C.size * np.finfo(float).eps * C.max(), C, np.maximum(C, 0.0))
     for name, array in (("spectrum", C), ("weights", share)):
         if np.any(array < 0):
             raise ValueError(f"{name} must be at least 0, got {array.min()}")
-    if not share @ C > 0:
+    if not np.any((share > 0) & (C > 0)):
         raise ValueError("spectrum must have a positive eigenvalue of positive weight, got none")
-    return _Spectrum(C, share / share.sum())
+    share = share / share.max()
+    share, C = share[share > 0] / share.sum(), C[share > 0]
+    with np.errstate(over="ignore"):
+        mean = float(share @ C)
+    if not _LEAST <= mean <= _MOST:
+        raise ValueError(f"spectrum must have a mean between 1e-75 and 1e+75, got {mean}")
+    positive = np.where(C > 0, share, 0.0)
+    return _Law(C / mean, share, positive, 1 - float(share @ (C == 0))), mean
 
 
-def _inverse_shrinkage(law: _Spectrum, x: float, kappa: float) -> float:
-    """Return v = 1/c, by Newton's method from above: the equation is convex in v."""
-    if np.isinf(kappa):
-        return 1.0
-    C, v = law.values, 1 + law.tr(law.values) / (kappa * x)
-    while True:
-        held = C / (C + v * x)
-        step = (kappa * (v - 1) - v * law.tr(held)) / (kappa - law.tr(held**2))
-        if not step > 4 * np.finfo(float).eps * v:
-            return max(v, 1.0)
-        v -= step
+def _effective_ridge(
+    freedom: Callable[[float], tuple[float, float]],
+    most: float,
+    samples: float,
+    ridge: float,
+    bracket: tuple[float, float],
+) -> float:
+    """Return the z for which samples·(1 − ridge/z) degrees of freedom are spent.
+
+    `freedom` says of z how many are spent of `most`, and how many are not.
+    """
+    if np.isinf(samples) or (ridge == 0 and samples >= most):
+        return ridge
+    low, high = bracket
+
+    def excess(log_z: float) -> float:
+        z = low * np.exp(log_z)
+        spent, unspent = freedom(z)
+        lost = samples * (ridge / z)
+        # Two forms of one equation, neither with a difference of nearly equal numbers.
+        if samples > most / 2:
+            left, right = unspent + max(samples - most, 0), lost + max(most - samples, 0)
+        else:
+            left, right = samples, spent + lost
+        return np.log(left) - np.log(right)
+
+    # Increasing in z; at an end that is the root, rounding decides about the sign.
+    width = np.log(high / low)
+    if not excess(0.0) < 0:
+        return low
+    if not excess(width) > 0:
+        return high
+    # At worst this bisects in every third step: 2000 leave nothing to be found.
+    return low * np.exp(brentq(excess, 0.0, width, xtol=1e-15, rtol=1e-15, maxiter=2000))
 
 
-def _freedom(law: _Spectrum, xi: float, q: float, kappa: float) -> float:
-    """Return s = tr B(B + ξ)⁻¹ with B = q + R."""
-    v = _inverse_shrinkage(law, q + xi, kappa)
-    F = v / (law.values + v * (q + xi))
-    return law.tr((law.values / v + q) * F)
+def _equivalent(law: _Law, x: float, kappa: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return c, and of each direction the shares cC/(cC + x) and x/(cC + x)."""
 
+    def freedom(w: float) -> tuple[float, float]:
+        total = law.values + w
+        return law.tr(law.values / total), float(law.positive @ (w / total))
 
-def _effective_ridge(law: _Spectrum, q: float, tau: float, kappa: float, lam: float) -> float:
-    if np.isinf(tau) or (lam == 0 and tau >= 1):
-        return lam
-
-    def excess(log_xi: float) -> float:
-        xi = np.exp(log_xi)
-        return 1 - lam / xi - _freedom(law, xi, q, kappa) / tau
-
-    least = max(lam, q * (1 - tau) / tau)
-    most = lam + (q + law.tr(law.values)) / tau
-    # Rounding may hide the sign at an end of the bracket, where the root can be.
-    bracket = np.log(least) - 1e-9, np.log(most) + 1e-9
-    return float(np.exp(brentq(excess, *bracket, xtol=1e-15, rtol=1e-15)))
+    w = _effective_ridge(freedom, law.rank, kappa, x, (x, x + 1 / kappa))
+    return x / w, law.values / (law.values + w), w / (law.values + w)
 
 
 def _errors(
     spectrum: Any, weights: Any, tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any
+) -> tuple[Any, Any]:
+    law, mean = _check(spectrum, weights)
+    tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
+    if np.any(np.isinf(alpha)):
+        raise ValueError("alpha must be positive and finite, got inf")
+    kappa = _validate.positive("kappa", kappa)
+    rho, lam = _validate.nonnegative("rho", rho), _validate.nonnegative("lam", lam)
+
+    def at(*point: float) -> tuple[float, float]:
+        return _errors_at(law, *point)
+
+    icl, idg = np.vectorize(at, otypes=[float, float])(tau, alpha, kappa, rho / mean, lam / mean)
+    return (mean * icl)[()], (mean * idg)[()]
+
+
+def _errors_at(
+    law: _Law, tau: float, alpha: float, kappa: float, rho: float, lam: float
 ) -> tuple[float, float]:
-    law = _check(spectrum, weights)
-    tau = _validate.scalar(_validate.positive, "tau", tau)
-    alpha = _validate.finite("alpha", alpha)
-    kappa = _validate.scalar(_validate.positive, "kappa", kappa)
-    rho = _validate.scalar(_validate.nonnegative, "rho", rho)
-    lam = _validate.scalar(_validate.nonnegative, "lam", lam)
     if lam == 0 and tau == 1:
         return np.inf, np.inf
-    C, q = law.values, (rho + law.tr(law.values)) / alpha
-    xi = _effective_ridge(law, q, tau, kappa, lam)
-    slack = lam / xi if lam > 0 else max(1 - 1 / tau, 0.0)
+    q = (rho + 1) / alpha
+
+    def freedom(xi: float) -> tuple[float, float]:
+        x = q + xi
+        _, h, g = _equivalent(law, x, kappa)
+        return law.tr(h + q / x * g), xi / x * law.tr(g)
+
+    bracket = max(lam, q * (1 - min(tau, 1)) / tau), lam + (q + 1) / tau
+    xi = _effective_ridge(freedom, 1.0, tau, lam, bracket)
+    if lam > 0:
+        slack = lam / xi
+    else:
+        slack = 1.0 if np.isinf(tau) else max(tau - 1, 0) / tau
     x = q + xi
-    c = 1 / _inverse_shrinkage(law, x, kappa)
-    F = 1 / (c * C + x)
-    spread = law.tr(C * F**2) / kappa
-    slope, chi, hat = (c * a / (1 + x * spread) for a in (spread, 1.0, 1 + q * spread))
+    c, h, g = _equivalent(law, x, kappa)
+    p = q / x
     # Traces with G = (R + x)⁻¹ and B = q + R; see eq-structured-traces in the book.
-    f1 = law.tr(c * C * F)
-    f2 = law.tr(C * F**2 * (c**2 * C + x**2 * slope))
-    bg2 = F**2 * (q + hat * C)
-    endless = rho + q * f1 + x * xi * chi * law.tr(C * F**2)
-    idg = endless / (slack + xi * law.tr(bg2) / tau)
-    icl = rho + law.tr(C * (x * F) ** 2 * (1 + slope * C)) + q * f2
-    return icl + idg / tau * law.tr((q + C) * bg2), idg
+    spread = law.tr(h * g) / (c * kappa)  # of the eigenvectors, times x
+    lost = spread / (1 + spread)
+    f2 = law.tr(h * (h + g * lost))  # tr R²G²
+    last = p * g + h * (1 + p * spread) / (1 + spread)
+    bg2 = law.tr(g * last)  # x tr BG²
+    endless = rho + q * law.tr(h) + xi * law.tr(h * g) / (1 + spread)
+    idg = endless / (slack + xi / x * bg2 / tau)
+    icl = rho + law.tr(law.values * g * (g + h * lost)) + q * f2
+    return icl + idg / tau * law.tr((p * g + h / c) * last), idg

@@ -1,0 +1,169 @@
+"""Labelled arrays: every function that broadcasts keeps labels, and none loses them silently."""
+
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iclkit import bayes, descent, structured, theory
+
+# Of every function that broadcasts, good values of the arguments that do, and the others.
+RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
+POINT = RATIO | {"rho": 0.3, "lam": 0.2}
+OTHER = {"alpha_test": 3.0, "rho_test": 0.5}
+CONTEXT = {"alpha": 2.0, "rho": 0.3}
+SPECTRUM = {"spectrum": [0.5, 2.0], "weights": [0.7, 0.3]}
+BROADCASTING = {
+    theory.stieltjes: ({"x": 0.4, "kappa": 0.6}, {}),
+    theory.effective_ridge: (POINT, {}),
+    theory.icl_error: (POINT | OTHER, {}),
+    theory.idg_error: (POINT | OTHER, {}),
+    theory.optimal_ridge: (RATIO | {"rho": 0.3}, {"test": "idg"}),
+    theory.critical_noise: ({"tau": 0.7, "kappa": 1.5}, {"test": "icl"}),
+    theory.optimal_context: ({"tau": 0.7, "kappa": 1.5, "rho": 3.0}, {"test": "icl"}),
+    bayes.ridge_error: (CONTEXT, {}),
+    bayes.mutual_information: (CONTEXT, {}),
+    bayes.dmmse_error: (CONTEXT | {"log_diversity": 0.1}, {"prior": "gaussian"}),
+    structured.icl_error: (POINT, SPECTRUM),
+    structured.idg_error: (POINT, SPECTRUM),
+    descent.tied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
+    descent.untied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
+}
+functions = pytest.mark.parametrize(
+    "function", BROADCASTING, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}"
+)
+
+
+def test_table_is_complete():
+    """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
+    documented = {
+        function: set(arguments)
+        for module in (theory, bayes, structured, descent)
+        for _, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not function.__name__.startswith("_")
+        if (arguments := broadcasting_by_docstring(function))
+    }
+    assert documented == {f: set(arguments) for f, (arguments, _) in BROADCASTING.items()}
+
+
+def broadcasting_by_docstring(function):
+    parameters = inspect.getdoc(function).split("Returns\n---")[0].splitlines()
+    lines = [line.split(" : ") for line in parameters if " or array" in line]
+    return [name for line in lines if len(line) == 2 for name in line[0].split(", ")]
+
+
+def column(name, value, points):
+    """An argument that varies along a dimension of its own, with labels and attributes."""
+    values = np.arange(points) + value if name == "depth" else value * 1.3 ** np.arange(points)
+    labels = {f"d_{name}": (f"d_{name}", [f"{name}{i}" for i in range(points)], {"units": "1"})}
+    return xr.DataArray(values, dims=f"d_{name}", coords=labels, name=name, attrs={"of": name})
+
+
+@functions
+@settings(max_examples=15)
+@given(data=st.data())
+def test_labelled_is_broadcast_by_hand(function, data):
+    arguments, others = BROADCASTING[function]
+    some = data.draw(st.lists(st.sampled_from(list(arguments)), min_size=1, max_size=3, unique=True))
+    points = st.integers(1, 3)
+    columns = {name: column(name, arguments[name], data.draw(points)) for name in some}
+    # Two may share a dimension, in another order.
+    if len(some) == 3:
+        columns[some[0]] = (columns[some[0]] + 0 * columns[some[1]]).transpose()
+    found = function(**(arguments | columns), **others)
+    dims = [f"d_{name}" for name in some]
+    assert set(found.dims) == set(dims) and found.name == function.__name__ and found.attrs == {}
+    full = {name: xr.broadcast(*columns.values())[i].transpose(*dims).values for i, name in
+            enumerate(some)}
+    expected = function(**(arguments | full), **others)
+    assert type(expected) is np.ndarray
+    np.testing.assert_array_equal(found.transpose(*dims).values, expected)
+    for name in some:
+        xr.testing.assert_identical(found[f"d_{name}"], columns[name][f"d_{name}"])
+
+
+@functions
+def test_a_single_labelled_number_stays_labelled(function):
+    arguments, others = BROADCASTING[function]
+    name = next(iter(arguments))
+    found = function(**(arguments | {name: column(name, arguments[name], 2)[0]}), **others)
+    assert found.dims == () and found[f"d_{name}"] == f"{name}0"
+    assert found.item() == function(**arguments, **others)
+
+
+@functions
+def test_labels_that_do_not_match_are_refused(function):
+    arguments, others = BROADCASTING[function]
+    first, second = list(arguments)[:2]
+    one = column(first, arguments[first], 3)
+    other = xr.DataArray(np.full(3, arguments[second]), dims=one.dims, coords=one.coords)
+    assert function(**(arguments | {first: one, second: other}), **others).shape == (3,)
+    for bad in (other[::-1], other[:2], other.assign_coords({one.dims[0]: [1, 2, 3]})):
+        with pytest.raises(ValueError, match=f"join='exact'.*{one.dims[0]}"):
+            function(**(arguments | {first: one, second: bad}), **others)
+
+
+@functions
+def test_other_labels_are_refused_by_name(function):
+    arguments, others = BROADCASTING[function]
+    for name, value in arguments.items():
+        labelled = column(name, value, 2)
+        for bad, way in (
+            (labelled.to_series(), "to_numpy"),
+            (labelled.to_dataframe(), "to_numpy"),
+            (labelled.to_dataset(), "take one of its variables"),
+            (labelled.variable, "wrap it"),
+        ):
+            with pytest.raises(TypeError, match=f"{name} must be .*, got {type(bad).__name__}: {way}"):
+                function(**(arguments | {name: bad}), **others)
+
+
+@functions
+def test_positions_do_not_meet_labels(function):
+    arguments, others = BROADCASTING[function]
+    first, second = list(arguments)[:2]
+    mixed = {first: column(first, arguments[first], 2), second: [arguments[second]] * 2}
+    with pytest.raises(TypeError, match=f"{second} must be a number or an xarray.DataArray"):
+        function(**(arguments | mixed), **others)
+
+
+@functions
+def test_signature_and_docstring_are_its_own(function):
+    assert list(inspect.signature(function).parameters) >= list(BROADCASTING[function][0])
+    assert inspect.getdoc(function) and function.__name__ != "keeping"
+
+
+LAW = descent.marchenko_pastur(1.0, 4)
+LIST = np.array([0.3, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("spectrum", lambda a: structured.icl_error(a, **POINT)),
+        ("weights", lambda a: structured.idg_error([1.0, 2.0], a, **POINT)),
+        ("law.nodes", lambda a: descent.descent_risk([0.1], descent.Law(a, LIST))),
+        ("law.weights", lambda a: descent.best_step(descent.Law(LIST, a), 1)),
+        ("steps", lambda a: descent.descent_risk(a, LAW)),
+        ("steps", lambda a: descent.descent_layers(a, 3)),
+        ("tokens", lambda a: bayes.ridge_mean(a, LIST, 0.1)),
+        ("labels", lambda a: bayes.ridge_mean(np.ones((2, 1, 3)), a, 0.1)),
+    ],
+)
+def test_labels_are_refused_where_only_positions_count(name, call):
+    labelled = xr.DataArray(LIST, dims="j", coords={"j": [1, 0]})
+    for bad in (labelled, labelled.to_series(), pd.DataFrame({"a": LIST})):
+        with pytest.raises(TypeError, match=f"{name} must be an array.*, got {type(bad).__name__}"):
+            call(bad)
+
+
+def test_labels_cost_nothing_where_there_are_none():
+    code = "import sys, iclkit.theory as t; t.icl_error([1, 2], 1, 1, 0.1); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"xarray", "pandas"} & set(run.stdout.split())
