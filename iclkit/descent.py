@@ -4,12 +4,14 @@ A layer that reads the context can make a gradient step on it. Without noise, L 
 the task the part p(S) w, where S is the context's covariance and p(x) = Π (1 − η_l x) a polynomial
 with p(0) = 1. All risks here are integrals of such polynomials: over the Marchenko–Pastur law for
 isotropic tokens, over a given spectrum else. They are per dimension and do not hold the noise of
-the query's label: the error of this book is ρ more.
+the query's label: the error of this book is ρ more. Labelled arrays stay labelled, as in
+`iclkit.theory`, where arguments broadcast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import zeta
 
 from iclkit import _validate, backend
+from iclkit._labels import labelled, unlabelled
 from iclkit.contexts import draw_contexts
 from iclkit.tasks import draw_tasks
 
@@ -100,10 +103,17 @@ def power_law(nu: float, beta: float, width: int) -> Law:
 
 
 def _check_law(law: Law) -> Law:
-    nodes = _validate.array("law.nodes", np.asarray(law.nodes), (None,))
-    weights = _validate.array("law.weights", np.asarray(law.weights), nodes.shape)
+    if not (isinstance(law, tuple) and len(law) == 2):
+        raise TypeError(f"law must be a Law of nodes and weights, got {type(law).__name__}")
+    nodes = unlabelled("law.nodes", law[0], (None,))
+    weights = unlabelled("law.weights", law[1], nodes.shape)
     if np.any(nodes < 0) or np.any(weights < 0) or not weights.any():
         raise ValueError("law must have nodes and weights of at least 0, and a positive weight")
+    for name, most in (("nodes", nodes.max()), ("weights", weights.max())):
+        if most > 0 and not 1e-100 <= most <= 1e100:
+            raise ValueError(
+                f"law.{name} must be 0, or the largest between 1e-100 and 1e+100, got {most}"
+            )
     return Law(nodes, weights)
 
 
@@ -137,15 +147,45 @@ def descent_risk(steps: Any, law: Law, ridge: float = 0.0) -> float:
     Source: eq-descent-risk in the book.
     """
     law = _check_law(law)
-    steps = np.asarray(steps)
-    if steps.ndim != 1 or steps.dtype.kind not in "iufc" or not np.all(np.isfinite(steps)):
-        raise ValueError(f"steps must be a list of finite numbers, got {steps!r}")
+    steps = _check_steps(steps)
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
-    rest = np.prod(1 - np.multiply.outer(steps, law.nodes), axis=0)
-    # The second term is a polynomial with the root 0; a node there adds nothing.
-    seen = law.nodes > 0
-    fitted = np.where(seen, np.abs(1 - rest) ** 2 / np.where(seen, law.nodes, 1), 0)
-    return float(law.weights @ (np.abs(rest) ** 2 + ridge * fitted))
+    x, rest, fitted = law.nodes, np.ones(law.nodes.size), np.zeros(law.nodes.size)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step in steps:
+            fitted = fitted + step * rest
+            rest = rest * _one_minus(step, x)
+        # (1 − p)/x: the sum has large terms that cancel, unless all steps are small.
+        small = x * np.abs(steps).sum() < 1
+        fitted = np.where(small, fitted, (1 - rest) / np.where(small, 1, x))
+        risk = float(law.weights @ (np.abs(rest) ** 2 + ridge * x * np.abs(fitted) ** 2))
+    if not np.isfinite(risk):
+        raise ValueError(
+            "steps must have a risk in the range of floats, "
+            f"got steps up to {np.abs(steps).max():g} on nodes up to {x.max():g}"
+        )
+    return risk
+
+
+def _check_steps(steps: Any) -> np.ndarray:
+    if np.iscomplexobj(steps):
+        return _check_steps(np.real(steps)) + 1j * _check_steps(np.imag(steps))
+    return unlabelled("steps", steps, (None,))
+
+
+def _one_minus(step: Any, x: np.ndarray) -> np.ndarray:
+    """1 − step·x, with the rounding error of the product, which is all there is beside a root."""
+    real = np.real(step)
+    (a, b), (c, d) = _halves(real), _halves(x)
+    error = ((a * c - real * x) + a * d + b * c) + b * d
+    rest = (1 - real * x) - error
+    return rest - 1j * (np.imag(step) * x) if np.iscomplexobj(step) else rest
+
+
+def _halves(value: Any) -> tuple[Any, Any]:
+    """Split numbers into two of half as many digits, between which products are exact."""
+    high = value * (2.0**27 + 1)
+    high = high - (high - value)
+    return high, value - high
 
 
 def best_step(law: Law, depth: int, ridge: float = 0.0) -> float:
@@ -172,20 +212,28 @@ def best_step(law: Law, depth: int, ridge: float = 0.0) -> float:
 
     Notes
     -----
-    Without noise the risk is convex in η; with noise the best of 400 sizes is refined. No step is
-    best at which the largest node alone has more risk than all have before the first step.
+    Without noise the risk is convex in η; with noise the best of 400 sizes is refined. The risk
+    falls up to η = 1/(L(x + ρ/α)) for the largest node x, and no step is best at which that node
+    alone has more risk than all have before the first step.
     """
-    depth = _validate.count("depth", depth)
-    nodes, weights = (part[np.asarray(law.weights) > 0] for part in _check_law(law))
+    law, depth = _check_law(law), _validate.count("depth", depth)
+    ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
+    nodes, weights = (part[law.weights > 0] for part in law)
     top = np.argmax(nodes)
-    least = 1 / (25 * depth * nodes[top])
-    most = (1 + (weights.sum() / weights[top]) ** (1 / (2 * depth))) / nodes[top]
+    if nodes[top] == 0:
+        raise ValueError("law must have a positive node of positive weight, got none")
+    least = 0.9 / (depth * (nodes[top] + ridge))
+    most = 1.1 * (1 + (weights.sum() / weights[top]) ** (1 / (2 * depth))) / nodes[top]
 
-    def risk(log_step: float) -> float:
-        return descent_risk(np.full(depth, np.exp(log_step)), law, ridge)
+    def risk(log_step: Any) -> Any:
+        y = np.multiply.outer(np.exp(log_step), nodes)
+        rest = (1 - y) ** depth
+        few = np.minimum(y, 0.5)
+        fitted = np.where(y < 0.5, -np.expm1(depth * np.log1p(-few)), 1 - rest)
+        return (rest**2 + ridge * fitted * (fitted / np.where(nodes > 0, nodes, 1))) @ weights
 
     grid = np.linspace(np.log(least), np.log(most), 400)
-    i = int(np.argmin([risk(value) for value in grid]))
+    i = int(np.argmin(risk(grid)))
     around = (grid[max(i - 1, 0)], grid[min(i + 1, grid.size - 1)])
     return float(np.exp(minimize_scalar(risk, bounds=around, options={"xatol": 1e-12}).x))
 
@@ -198,7 +246,8 @@ def best_steps(law: Law, depth: int, ridge: float = 0.0) -> np.ndarray:
     law : Law
         The spectrum.
     depth : int
-        Number of layers L, at least 1 and less than the number of different nodes.
+        Number of layers L, at least 1 and less than the number of nodes that differ by more than
+        rounding.
     ridge : float
         Label noise over context length, ρ/α, at least 0.
 
@@ -217,12 +266,13 @@ def best_steps(law: Law, depth: int, ridge: float = 0.0) -> np.ndarray:
     Notes
     -----
     On a wide spectrum, such as a power law over hundreds of directions, the steps of sixteen and
-    more layers are so large that products of them lose all digits in double precision.
-    Source: eq-best-polynomial in the book.
+    more layers are so large that what rounding them changes is more than the least risk: then a
+    warning says so. Source: eq-best-polynomial in the book.
     """
     law, depth = _check_law(law), _validate.count("depth", depth)
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
-    diagonal, beside = _jacobi(law, depth + 1)
+    unit = law.nodes.max()
+    diagonal, beside = _jacobi(law._replace(nodes=law.nodes / (unit or 1)), depth + 1)
     J = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
     at_zero = np.zeros(depth + 1)
     at_zero[0] = 1.0
@@ -230,21 +280,36 @@ def best_steps(law: Law, depth: int, ridge: float = 0.0) -> np.ndarray:
         before = beside[k - 1] * at_zero[k - 1] if k else 0.0
         at_zero[k + 1] = -(diagonal[k] * at_zero[k] + before) / beside[k]
     # (x + ρ/α) p − ρ/α is orthogonal to all polynomials of degree less than L, and p(0) = 1.
-    system = np.vstack([J[:depth] + ridge * np.eye(depth + 1)[:depth], at_zero])
+    shift = ridge / unit
+    system = np.vstack([J[:depth] + shift * np.eye(depth + 1)[:depth], at_zero])
     right = np.zeros(depth + 1)
-    right[0], right[-1] = ridge, 1.0
+    right[0], right[-1] = shift, 1.0
     p = np.linalg.solve(system, right)
+    if p[depth] == 0:
+        raise ValueError(f"ridge must leave something to gain by {depth} steps, got {ridge}")
     # Its roots are the eigenvalues of the comrade matrix.
     comrade = J[:depth, :depth].copy()
     comrade[-1] -= beside[depth - 1] * p[:depth] / p[depth]
     roots = np.linalg.eigvals(comrade)
-    return np.sort_complex(1 / roots) if np.iscomplexobj(roots) else np.sort(1 / roots)
+    if not np.all(roots):
+        raise ValueError(f"depth must be less than the number of different nodes, got {depth}")
+    steps = 1 / (unit * roots)
+    # By this orthogonality the least risk is the integral of p; where it is small, that of p² has
+    # more digits.
+    least = max(p[0], p @ p) * law.weights.sum()
+    reached = descent_risk(steps, law, ridge)
+    if not reached < 1.001 * least:
+        warnings.warn(
+            f"the steps have the least risk {least:.3g}, but {reached:.3g} when rounded to floats: "
+            f"a depth of {depth} is too large for this law",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return np.sort_complex(steps) if np.iscomplexobj(steps) else np.sort(steps)
 
 
 def _jacobi(law: Law, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Recursion coefficients of the orthonormal polynomials of a law, by Lanczos."""
-    if np.unique(law.nodes[law.weights > 0]).size < size:
-        raise ValueError(f"depth must be less than the number of different nodes, got {size - 1}")
     diagonal, beside = np.zeros(size), np.zeros(size - 1)
     vectors = np.zeros((size, law.nodes.size))
     vectors[0] = np.sqrt(law.weights / law.weights.sum())
@@ -256,56 +321,72 @@ def _jacobi(law: Law, size: int) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(2):  # once more against rounding
             new -= vectors[: k + 1].T @ (vectors[: k + 1] @ new)
         beside[k] = np.linalg.norm(new)
+        # Without a further node that is different, what is left of a vector is rounding.
+        if not beside[k] > 4 * np.finfo(float).eps * np.linalg.norm(law.nodes * vectors[k]):
+            raise ValueError(
+                f"depth must be less than the number of different nodes, got {size - 1}"
+            )
         vectors[k + 1] = new / beside[k]
     return diagonal, beside
 
 
-def tied_risk(alpha: float, depth: int, noise: float = 0.0) -> float:
+@labelled()
+def tied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
     """Least risk per dimension of L equal layers, isotropic tokens.
 
     Parameters
     ----------
-    alpha : float
-        Context length α = ℓ/d, positive and finite.
-    depth : int
+    alpha : float or array
+        Context length α = ℓ/d, positive and at most 1e12.
+    depth : int or array
         Number of layers L, at least 0.
-    noise : float
+    noise : float or array
         Variance of the label noise ρ, at least 0.
 
     Returns
     -------
-    float
-        The risk at the best common step, without the noise of the query's label.
+    float or array
+        The risk at the best common step, broadcast over the arguments, without the noise of the query's label.
 
     Raises
     ------
     ValueError, TypeError
         If an argument is outside its range.
     """
-    alpha, depth, noise = _point(alpha, depth, noise)
-    if depth == 0:
-        return 1.0
-    law, ridge = marchenko_pastur(alpha, depth + 1), noise / alpha
-    return descent_risk(np.full(depth, best_step(law, depth, ridge)), law, ridge)
+
+    def least(alpha: float, depth: int, noise: float) -> float:
+        if depth == 0:
+            return 1.0
+        ridge = noise / alpha
+        if alpha > 1e12 or (noise and not 1e-75 <= ridge <= 1e75):
+            raise ValueError(
+                "alpha must be at most 1e+12, beyond which rounding hides the width of the "
+                f"spectrum, and noise/alpha 0 or between 1e-75 and 1e+75, got {alpha} and {ridge}"
+            )
+        law = marchenko_pastur(alpha, depth + 1)
+        return descent_risk(np.full(depth, best_step(law, depth, ridge)), law, ridge)
+
+    return _at_each_point(least, alpha, depth, noise)
 
 
-def untied_risk(alpha: float, depth: int, noise: float = 0.0) -> float:
+@labelled()
+def untied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
     """Least risk per dimension of any L steps, isotropic tokens.
 
     Parameters
     ----------
-    alpha : float
+    alpha : float or array
         Context length α = ℓ/d, positive and finite.
-    depth : int
+    depth : int or array
         Number of layers L, at least 0.
-    noise : float
+    noise : float or array
         Variance of the label noise ρ, at least 0.
 
     Returns
     -------
-    float
-        e_L of e_0 = 1, e_{L+1} = (ρ + e_L) / (α + ρ + e_L), without the noise of the query's
-        label; 1/(1 + α + … + α^L) if ρ = 0.
+    float or array
+        e_L of e_0 = 1, e_{L+1} = (ρ + e_L) / (α + ρ + e_L), broadcast over the arguments, without
+        the noise of the query's label; 1/(1 + α + … + α^L) if ρ = 0.
 
     Raises
     ------
@@ -317,11 +398,24 @@ def untied_risk(alpha: float, depth: int, noise: float = 0.0) -> float:
     The least risk over all polynomials of degree L. Without noise real steps reach it; with noise
     it can take steps with memory, see `best_steps`. Source: eq-untied-recursion in the book.
     """
-    alpha, depth, noise = _point(alpha, depth, noise)
-    risk = 1.0
-    for _ in range(depth):
-        risk = (noise + risk) / (alpha + noise + risk)
-    return risk
+
+    def least(alpha: float, depth: int, noise: float) -> float:
+        risk = 1.0
+        for _ in range(depth):
+            risk = (noise + risk) / (alpha + noise + risk)
+        return risk
+
+    return _at_each_point(least, alpha, depth, noise)
+
+
+def _at_each_point(risk: Callable, alpha: Any, depth: Any, noise: Any) -> Any:
+    for name, value in (("alpha", alpha), ("depth", depth), ("noise", noise)):
+        _validate.refuse_subclasses(name, value)
+
+    def at(*point: Any) -> float:
+        return risk(*_point(*point))
+
+    return np.vectorize(at, otypes=[float])(alpha, depth, noise)[()]
 
 
 def _point(alpha: float, depth: int, noise: float) -> tuple[float, int, float]:
@@ -348,18 +442,50 @@ def deep_attention(layers: Sequence[tuple[Any, Any]], prompts: Any) -> Any:
     array of shape (n,)
         Minus the last entry of the last row.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match, or arrays of NumPy hold or lead to other than finite real numbers.
+
     Notes
     -----
     Z ← Z + (d/ℓ) (Z M Z_cᵀ) (Z_c V), where Z_c are the rows of the context: none attends to the
     query. Source: eq-deep-attention in the book.
     """
-    tokens = prompts
+    tokens = _shaped("prompts", prompts, (None, None, None))
+    if min(tokens.shape[1:]) < 2:
+        raise ValueError(f"prompts must have ell and d of at least 1, got shape {tokens.shape}")
+    square = (tokens.shape[2], tokens.shape[2])
+    pairs = [_pair(layer, square) for layer in layers]
     scale = (tokens.shape[2] - 1) / (tokens.shape[1] - 1)
-    for between, value in layers:
+    for between, value in pairs:
         context = tokens[:, :-1]
         # From the left the products would be as large as the context squared.
-        tokens = tokens + scale * (tokens @ between) @ (context.mT @ (context @ value))
+        with np.errstate(over="ignore", invalid="ignore"):
+            tokens = tokens + scale * (tokens @ between) @ (context.mT @ (context @ value))
+    if isinstance(tokens, np.ndarray) and not np.all(np.isfinite(tokens)):
+        raise ValueError("layers must keep tokens finite, got products beyond the range of floats")
     return -tokens[:, -1, -1]
+
+
+def _pair(layer: Any, square: tuple[int, int]) -> tuple[Any, Any]:
+    if not isinstance(layer, Sequence) or len(layer) != 2:
+        raise TypeError(f"layers must be pairs of arrays, got {layer!r}")
+    return _shaped("layers", layer[0], square), _shaped("layers", layer[1], square)
+
+
+def _shaped(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
+    """Check an array of NumPy, and the shape of any other, which JAX may be compiling."""
+    if isinstance(value, np.ndarray):
+        return _validate.array(name, value, shape, keep_float32=True)
+    if not hasattr(value, "shape") or hasattr(value, "dims"):
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}")
+    if len(value.shape) != len(shape) or any(
+        want not in (None, have) for have, want in zip(value.shape, shape, strict=True)
+    ):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
+    return value
 
 
 def descent_layers(steps: Any, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -387,7 +513,7 @@ def descent_layers(steps: Any, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
     -----
     Source: eq-descent-layers in the book; von Oswald et al., arXiv 2212.07677.
     """
-    steps = _validate.array("steps", np.asarray(steps), (None,))
+    steps = unlabelled("steps", steps, (None,))
     d = _validate.count("d", d)
     compare, label = np.diag([1.0] * d + [0.0]), np.diag([0.0] * d + [1.0])
     return [(compare, -step * label) for step in steps]
