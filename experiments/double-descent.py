@@ -28,7 +28,7 @@ sweep(
 )  # fmt: skip
 
 tau = xr.DataArray(np.round(np.geomspace(0.1, 10, 21), 3), dims="tau")
-best = xr.DataArray(optimal_ridge(tau.values / 1.01, 10.0, np.inf, RHO), dims="tau")
+best = optimal_ridge(tau / 1.01, 10.0, np.inf, RHO)
 fixed = xr.DataArray([0.0, 0.01, 0.1, 1.0], dims="curve")
 sweep(
     linear_attention,
@@ -44,11 +44,11 @@ sweep(
 
 # First the ridge that is best on new tasks, then the one that is best on those of pretraining.
 tau = xr.DataArray(np.round(np.geomspace(0.1, 10, 13), 3), dims="tau")
-tuned = [optimal_ridge(tau.values / 1.01, 10.0, 0.5, RHO, test=test) for test in ("icl", "idg")]
+tuned = [optimal_ridge(tau / 1.01, 10.0, 0.5, RHO, test=test) for test in ("icl", "idg")]
 sweep(
     linear_attention,
     {
-        "lam": xr.DataArray(tuned, dims=("tuned_for", "tau")),
+        "lam": xr.concat(tuned, dim="tuned_for"),
         "tau": tau, "alpha": 10.0, "kappa": 0.5, "rho": RHO, "d": 100,
     },
     "book/data/double-descent-tuned.nc",
