@@ -6,7 +6,8 @@ depends on whether the list is long enough to hide that it is one, log k > d·s_
 over the query: ρ + |ŵ − w|²/d.
 
 Throughout v = tr Σ and v₂ = tr Σ² belong to the posterior covariance Σ = (I + XᵀX/ρ)⁻¹, with "tr"
-the normalised trace, a = v/ρ, and c = 1/(1 + a); see `iclkit.theory` for the range of arguments.
+the normalised trace, a = v/ρ, and c = 1/(1 + a); see `iclkit.theory` for the range of arguments,
+and for arrays with labels.
 """
 
 from __future__ import annotations

@@ -103,12 +103,14 @@ def power_law(nu: float, beta: float, width: int) -> Law:
 
 
 def _check_law(law: Law) -> Law:
+    """Return the nodes that count."""
     if not (isinstance(law, tuple) and len(law) == 2):
         raise TypeError(f"law must be a Law of nodes and weights, got {type(law).__name__}")
     nodes = unlabelled("law.nodes", law[0], (None,))
     weights = unlabelled("law.weights", law[1], nodes.shape)
     if np.any(nodes < 0) or np.any(weights < 0) or not weights.any():
         raise ValueError("law must have nodes and weights of at least 0, and a positive weight")
+    nodes, weights = nodes[weights > 0], weights[weights > 0]
     for name, most in (("nodes", nodes.max()), ("weights", weights.max())):
         if most > 0 and not 1e-100 <= most <= 1e100:
             raise ValueError(
@@ -218,7 +220,7 @@ def best_step(law: Law, depth: int, ridge: float = 0.0) -> float:
     """
     law, depth = _check_law(law), _validate.count("depth", depth)
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
-    nodes, weights = (part[law.weights > 0] for part in law)
+    nodes, weights = law
     top = np.argmax(nodes)
     if nodes[top] == 0:
         raise ValueError("law must have a positive node of positive weight, got none")
@@ -346,7 +348,8 @@ def tied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
     Returns
     -------
     float or array
-        The risk at the best common step, broadcast over the arguments, without the noise of the query's label.
+        The risk at the best common step, broadcast over the arguments, without the noise of the
+        query's label.
 
     Raises
     ------

@@ -1,5 +1,8 @@
 r"""The limit theory: Stieltjes transform, effective ridge and the two errors, in closed form.
 
+Arguments that are arrays broadcast. Labelled arrays stay labelled: an `xarray.DataArray` meets
+others by the names of its dimensions, and the result has all of these, with their coordinates.
+
 Limit: d → ∞ with ℓ/d = α, k/d = κ, n/d² = τ fixed. Throughout q = (1 + ρ)/α, and "tr" is the
 normalised trace (1/d)Tr. Every quantity is a sum, product or quotient of nonnegative numbers, so
 nothing cancels. What makes that possible is the choice of the unknown: not the effective ridge ξ,
@@ -26,6 +29,10 @@ _TESTS = ("icl", "idg")
 # Where extrema are looked for first: logs of one share of freedom over the other, or of y/(1 − y).
 _COARSE_RIDGE = np.linspace(-80, 80, 321)
 _COARSE_CONTEXT = np.linspace(-30, 30, 61)
+# Central differences of eighth order in the log of a ridge, and their step.
+_SLOPE = (1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280)
+_BEND = (-1 / 560, 8 / 315, -1 / 5, 8 / 5, -205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560)
+_STEP = 0.015
 
 
 @labelled()
@@ -202,7 +209,8 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
     Returns
     -------
     float or array
-        λ* to about eight digits, broadcast over the arguments; 0 where no ridge does better.
+        λ* to about eight digits, or to those that the error shows where it hardly depends on λ,
+        broadcast over the arguments; 0 where no ridge does better.
 
     Raises
     ------
@@ -211,8 +219,9 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
 
     Notes
     -----
-    A search over the degrees of freedom s of the fit, which say λ explicitly. For κ = ∞ the
-    result is λ* = (1 + q)[ρ(1 + q) + q]/τ. Source: eq-optimal-ridge in the book.
+    A search over the degrees of freedom s of the fit, which say λ explicitly, and from there
+    Newton's method in log ξ, which says λ, too. For κ = ∞ the result is
+    λ* = (1 + q)[ρ(1 + q) + q]/τ. Source: eq-optimal-ridge in the book.
     """
     _validate.choice("test", test, _TESTS)
     tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
@@ -236,7 +245,8 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
         best = fit(z, tau, kappa, q, most)
         # Where the smallest error is at λ = 0, others near it are the same to rounding.
         better = error(z, *point) < error(-np.inf, *point) * (1 - 4 * np.finfo(float).eps)
-        return np.where(better & (lowest > 0), best.xi * best.slack, 0.0)[()]
+        ridge = _stationary_ridge(best.xi, tau, kappa, rho, q, test)
+        return np.where(better & (lowest > 0), ridge, 0.0)[()]
 
 
 @labelled()
@@ -456,6 +466,32 @@ def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np
         noisy = np.where(rho > 0, joint + kappa * variance, 0.0)
         idg = rho_test + np.where(q_test > 0, q_test * (kappa + growth), noisy)
     return icl, idg
+
+
+def _stationary_ridge(xi, tau, kappa, rho, q, test: str) -> np.ndarray:
+    """Refine λ* from an effective ridge nearby.
+
+    Near its minimum an error is flat to rounding; its slope is not, and has a root there.
+    """
+    for _ in range(4):
+        errors = []
+        for distance in range(-4, 5):
+            solution = _from_effective_ridge(xi * np.exp(distance * _STEP), tau, kappa, q)
+            # Without the noise of the test, a constant that would hide digits.
+            pair = _from_equivalent(solution, tau, kappa, rho, q, 0.0, q)
+            errors.append(pair[_TESTS.index(test)])
+        slope = sum(c * error for c, error in zip(_SLOPE, errors, strict=True)) / _STEP
+        bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
+        newton = np.where(bend > 0, np.clip(-slope / bend, -_STEP, _STEP), 0.0)
+        xi = xi * np.exp(newton)
+    return xi * _from_effective_ridge(xi, tau, kappa, q).slack
+
+
+def _from_effective_ridge(xi, tau, kappa, q) -> _Equivalent:
+    m = _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa))
+    spent = (q + 1 / (1 + m / kappa)) * m
+    slack = np.where(spent < 0.5, 1 - spent / tau, _one_minus_ratio(1.0, tau) + xi * m / tau)
+    return _Equivalent(m, xi, slack)
 
 
 def _ridgeless_state(z, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

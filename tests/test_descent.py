@@ -1,4 +1,8 @@
+import math
+from fractions import Fraction
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +51,15 @@ def test_marchenko_pastur_integrates_polynomials(alpha):
         exact = quad(integrand, 0, np.pi, epsabs=1e-13)[0]
         exact += max(0.0, 1 - alpha) * (degree == 0)
         assert law.weights @ law.nodes**degree == pytest.approx(exact, rel=1e-8)
+
+
+@pytest.mark.parametrize("points", [2, 5, 30])
+def test_marchenko_pastur_has_no_negative_nodes(points):
+    """Its atom at zero is −1e-16 to the eigenvalue solver about half of the time."""
+    for alpha in np.geomspace(0.01, 0.99, 40):
+        law = marchenko_pastur(alpha, points)
+        assert np.all(law.nodes >= 0)
+        assert 0 < descent_risk([0.1 * alpha], law) < 1
 
 
 @given(alphas, st.floats(0.01, 10))
@@ -145,6 +158,90 @@ def test_risk_by_hand(steps):
     assert descent_risk(steps, law, 0.4) == pytest.approx(total, rel=1e-14)
 
 
+def exact_risk(steps, law, ridge):
+    """The risk of these very floats, in fractions."""
+    total = Fraction(0)
+    for x, weight in zip(map(Fraction, law.nodes), law.weights, strict=True):
+        rest = math.prod((1 - Fraction(step) * x for step in steps), start=Fraction(1))
+        total += Fraction(weight) * (rest**2 + (Fraction(ridge) * (1 - rest) ** 2 / x if x else 0))
+    return float(total)
+
+
+@given(
+    st.lists(st.integers(-60, 60).map(lambda k: 10.0 ** (k / 10)), min_size=1, max_size=5),
+    st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6),
+    st.sampled_from([0.0, 1e-20, 1.0, 1e6]),
+    st.booleans(),
+)
+def test_risk_is_right_for_any_steps(nodes, steps, ridge, at_roots):
+    """Beside a root all digits of 1 − ηx were lost, and at small x all of (1 − p)²/x."""
+    if at_roots:
+        steps = [*steps, *(1 / x for x in nodes)]
+    law = Law(np.array([0.0, *nodes]), np.linspace(0.1, 1, len(nodes) + 1))
+    exact = exact_risk(steps, law, ridge)
+    assert descent_risk(steps, law, ridge) == pytest.approx(exact, rel=1e-9)
+
+
+def test_steps_that_floats_cannot_hold_are_warned_of():
+    law, wide = power_law(1.5, 0.8, 20), power_law(1.5, 0.8, 500)
+    with pytest.warns(RuntimeWarning, match="a depth of 18 is too large for this law"):
+        best_steps(wide, 18)
+    # Not if they are good to less than a thousandth, here of their least risk by Christoffel.
+    x, w = law.nodes, law.weights
+    basis = np.linalg.qr(np.sqrt(w)[:, None] * np.vander(x, 5, increasing=True))[0]
+    at_zero = basis[-1] / np.sqrt(w[-1])
+    assert x[-1] == 0
+    assert descent_risk(best_steps(law, 4), law) == pytest.approx(1 / np.sum(at_zero**2), rel=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-80, 1e-9, 1e70])
+def test_steps_have_the_unit_of_one_over_a_node(unit):
+    law = Law(np.array([0.0, 0.3, 1.0, 2.0]), np.array([0.1, 0.4, 0.3, 0.2]))
+    other = Law(unit * law.nodes, law.weights / unit)
+    for ridge in (0.0, 0.2):
+        scaled = ridge * unit if unit > 1e-75 else 0.0
+        if ridge and not scaled:
+            continue
+        for best in (best_step, best_steps):
+            np.testing.assert_allclose(
+                unit * best(other, 2, scaled), best(law, 2, ridge), rtol=1e-5
+            )
+
+
+@pytest.mark.parametrize("noise", [1e2, 1e4, 1e8, 1e50])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_equal_steps_in_loud_noise(noise, depth):
+    """The best step was looked for above 1/25 of its size without noise only."""
+    for alpha in (0.3, 1.0, 4.0):
+        untied, tied = (risk(alpha, depth, noise) for risk in (untied_risk, tied_risk))
+        assert untied * (1 - 1e-12) <= tied <= 1 + 1e-12
+        if depth == 1:
+            assert tied == pytest.approx(untied, rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [1e-12, 1e-3, 1e6, 1e12])
+def test_one_equal_step_at_extreme_lengths(alpha):
+    for noise in (0.0, 1e-6, 1.0):
+        assert tied_risk(alpha, 1, noise) == pytest.approx(untied_risk(alpha, 1, noise), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        Law([2.0], [0.3]),
+        Law([2.0, 2.0], [0.3, 0.1]),
+        Law([2.0, 0.0], [0.3, 0.0]),
+        Law([2.0, 1e300 ** (1 / 4)], [0.3, 0.0]),
+    ],
+)
+def test_laws_of_one_node(law):
+    assert best_step(law, 3) == pytest.approx(0.5, rel=1e-3)
+    assert descent_risk(np.full(3, best_step(law, 3)), law) < 1e-10
+    for depth in (1, 2):
+        with pytest.raises(ValueError, match="depth must be less than the number of different"):
+            best_steps(law, depth)
+
+
 @pytest.mark.parametrize("ridge", [0.0, 0.05])
 def test_equal_steps_are_best_among_equal_steps(ridge):
     law = power_law(1.5, 0.7, 50)
@@ -216,6 +313,58 @@ LAW = marchenko_pastur(1.0, 4)
         (lambda: best_step(LAW, 0), ValueError, "depth must be an integer of at least 1"),
         (lambda: descent_risk([0.5], Law([-1.0], [1.0])), ValueError, "law must have nodes"),
         (lambda: descent_layers([np.inf], 3), ValueError, "steps must be finite"),
+        (lambda: descent_layers("ab", 3), TypeError, "steps must hold real numbers"),
+        (lambda: descent_risk([1e300] * 3, LAW), ValueError, "steps must have a risk in the range"),
+        (lambda: descent_risk([0.5], [1.0]), TypeError, "law must be a Law of nodes and weights"),
+        (lambda: best_step("ab", 1), TypeError, "law must be a Law of nodes and weights"),
+        (lambda: best_steps(None, 1), TypeError, "law must be a Law of nodes and weights"),
+        (lambda: best_step(Law([0.0, 0.0], [1.0, 1.0]), 1), ValueError, "law must have a positive"),
+        (lambda: best_step(Law([0.0, 1.0], [1.0, 0.0]), 1), ValueError, "law must have a positive"),
+        (lambda: best_step(Law([np.nan], [1.0]), 1), ValueError, "law.nodes must be finite"),
+        (lambda: best_step(Law([1.0], [np.inf]), 1), ValueError, "law.weights must be finite"),
+        (lambda: best_step(Law([1e200], [1.0]), 1), ValueError, "law.nodes must be 0, or the larg"),
+        (lambda: best_step(Law([1.0], [1e-200]), 1), ValueError, "law.weights must be 0, or the"),
+        (
+            lambda: best_step(Law(np.ma.masked_array([1.0, 2.0], [0, 1]), [1.0, 1.0]), 1),
+            TypeError,
+            "law.nodes must be a plain array",
+        ),
+        (lambda: best_steps(Law([1.0, 1 + 1e-16, 2.0], [1.0] * 3), 2), ValueError, "depth must be"),
+        (lambda: best_steps(LAW, 1, 1e75), ValueError, "ridge must leave something to gain"),
+        (lambda: tied_risk(1e13, 1), ValueError, r"alpha must be at most 1e\+12"),
+        (lambda: tied_risk(1e-10, 1, 1e70), ValueError, "noise/alpha 0 or between"),
+        (
+            lambda: untied_risk(np.ma.masked_array([1.0], [True]), 1),
+            TypeError,
+            "alpha must be a pl",
+        ),
+        (lambda: untied_risk(1.0, "two"), TypeError, "depth must be an integer, got 'two'"),
+        (lambda: untied_risk("one", 2), TypeError, "alpha must be a real number"),
+        (lambda: untied_risk([1.0, np.nan], 2), ValueError, "alpha must be positive"),
+        (lambda: deep_attention([], np.ones((2, 3))), ValueError, "prompts must have shape"),
+        (lambda: deep_attention([], [[[1.0]]]), TypeError, "prompts must be an array, got list"),
+        (lambda: deep_attention([], np.ones((2, 1, 3))), ValueError, "prompts must have ell and d"),
+        (lambda: deep_attention([], np.full((1, 2, 2), np.nan)), ValueError, "prompts must be fin"),
+        (
+            lambda: deep_attention([np.eye(2)], np.ones((1, 2, 2))),
+            TypeError,
+            "layers must be pairs",
+        ),
+        (
+            lambda: deep_attention([(np.eye(3), np.eye(2))], np.ones((1, 2, 2))),
+            ValueError,
+            r"layers must have shape \(2, 2\), got \(3, 3\)",
+        ),
+        (
+            lambda: deep_attention([(np.eye(2), np.eye(2))], np.full((1, 2, 2), 1e200)),
+            ValueError,
+            "layers must keep tokens finite",
+        ),
+        (
+            lambda: deep_attention([(jnp.eye(3), np.eye(2))], np.ones((1, 2, 2))),
+            ValueError,
+            r"layers must have shape \(2, 2\), got \(3, 3\)",
+        ),
     ],
 )
 def test_bad_arguments(call, error, message):

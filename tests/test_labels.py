@@ -70,17 +70,21 @@ def column(name, value, points):
 @given(data=st.data())
 def test_labelled_is_broadcast_by_hand(function, data):
     arguments, others = BROADCASTING[function]
-    some = data.draw(st.lists(st.sampled_from(list(arguments)), min_size=1, max_size=3, unique=True))
+    some = data.draw(
+        st.lists(st.sampled_from(list(arguments)), min_size=1, max_size=3, unique=True)
+    )
     points = st.integers(1, 3)
     columns = {name: column(name, arguments[name], data.draw(points)) for name in some}
     # Two may share a dimension, in another order.
     if len(some) == 3:
-        columns[some[0]] = (columns[some[0]] + 0 * columns[some[1]]).transpose()
+        columns[some[0]] = xr.broadcast(columns[some[0]], columns[some[1]])[0].transpose()
     found = function(**(arguments | columns), **others)
     dims = [f"d_{name}" for name in some]
     assert set(found.dims) == set(dims) and found.name == function.__name__ and found.attrs == {}
-    full = {name: xr.broadcast(*columns.values())[i].transpose(*dims).values for i, name in
-            enumerate(some)}
+    full = {
+        name: xr.broadcast(*columns.values())[i].transpose(*dims).values
+        for i, name in enumerate(some)
+    }
     expected = function(**(arguments | full), **others)
     assert type(expected) is np.ndarray
     np.testing.assert_array_equal(found.transpose(*dims).values, expected)
@@ -120,7 +124,9 @@ def test_other_labels_are_refused_by_name(function):
             (labelled.to_dataset(), "take one of its variables"),
             (labelled.variable, "wrap it"),
         ):
-            with pytest.raises(TypeError, match=f"{name} must be .*, got {type(bad).__name__}: {way}"):
+            with pytest.raises(
+                TypeError, match=f"{name} must be .*, got {type(bad).__name__}: {way}"
+            ):
                 function(**(arguments | {name: bad}), **others)
 
 

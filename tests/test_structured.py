@@ -1,3 +1,4 @@
+import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +25,131 @@ def test_isotropic_tasks(tau, alpha, kappa, rho, lam):
     point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
     for ours, known in ((icl_error, theory.icl_error), (idg_error, theory.idg_error)):
         assert ours(np.ones(3), **point) == pytest.approx(known(**point), rel=1e-10)
+
+
+def edge(rng, *, zero=False, limit=False):
+    """A number between 1e-75 and 1e75, or near 1, or at an end of its range."""
+    if zero and rng.uniform() < 0.25:
+        return 0.0
+    if limit and rng.uniform() < 0.1:
+        return np.inf
+    if rng.uniform() < 0.25:
+        return 1 + rng.choice([-1, 1, 0]) * 10 ** rng.uniform(-16, -1)
+    exponent = rng.choice([3, 10, 75])
+    return float(np.clip(10 ** rng.uniform(-exponent, exponent), 1e-75, 1e75))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_isotropic_tasks_at_the_edge_of_floats_and_of_the_peak(seed):
+    """1 − 1/τ lost 1.6e-8 where τ is within 1e-8 of 1; other points were NaN, or never ended."""
+    rng = np.random.default_rng(seed)
+    for _ in range(100):
+        point = {"tau": edge(rng, limit=True), "alpha": edge(rng), "kappa": edge(rng, limit=True)}
+        point |= {"rho": edge(rng, zero=True), "lam": edge(rng, zero=True)}
+        for ours, known in ((icl_error, theory.icl_error), (idg_error, theory.idg_error)):
+            assert ours(np.ones(2), **point) == pytest.approx(known(**point), rel=1e-12), point
+
+
+def exact_errors(C, weights, tau, alpha, kappa, rho, lam):
+    """Both errors by the formulas of the book, by bisection, with their cancellations."""
+
+    def tr(entries):
+        return mp.fdot(weights, entries)
+
+    def root(excess, low, high):
+        low, high = mp.log(low) - mp.mpf("0.01"), mp.log(high) + mp.mpf("0.01")
+        while high - low > mp.mpf(10) ** -18:
+            middle = (low + high) / 2
+            low, high = (low, middle) if excess(mp.exp(middle)) > 0 else (middle, high)
+        return mp.exp((low + high) / 2)
+
+    def shrinkage(x):
+        v = root(lambda v: kappa * (v - 1) - v * tr([e / (e + v * x) for e in C]),
+                 mp.mpf(1), 1 + tr(C) / (kappa * x))  # fmt: skip
+        return 1 / v
+
+    def freedom(xi):
+        c = shrinkage(q + xi)
+        return tr([(c * e + q) / (c * e + q + xi) for e in C])
+
+    with mp.workdps(120):
+        weights = [mp.mpf(w) / mp.fsum(weights) for w in weights]
+        C, tau, alpha, kappa, rho, lam = (
+            [mp.mpf(e) for e in C],
+            *map(mp.mpf, (tau, alpha, kappa, rho, lam)),
+        )
+        q = (rho + tr(C)) / alpha
+        xi, slack = mp.mpf(0), 1 - 1 / tau
+        if lam > 0 or tau < 1:
+            least = max(lam, q * (1 - tau) / tau)
+            excess = lambda xi: tau * (1 - lam / xi) - freedom(xi)  # noqa: E731
+            xi = root(excess, least, lam + (q + tr(C)) / tau)
+            slack = lam / xi
+        x = q + xi
+        c = shrinkage(x)
+        F = [1 / (c * e + x) for e in C]
+        spread = tr([e * f**2 for e, f in zip(C, F, strict=True)]) / kappa
+        slope, chi, hat = (c * a / (1 + x * spread) for a in (spread, 1, 1 + q * spread))
+        f1 = tr([c * e * f for e, f in zip(C, F, strict=True)])
+        f2 = tr([e * f**2 * (c**2 * e + x**2 * slope) for e, f in zip(C, F, strict=True)])
+        bg2 = [f**2 * (q + hat * e) for e, f in zip(C, F, strict=True)]
+        endless = rho + q * f1 + x * xi * chi * kappa * spread
+        idg = endless / (slack + xi * tr(bg2) / tau)
+        icl = rho + tr([e * (x * f) ** 2 * (1 + slope * e) for e, f in zip(C, F, strict=True)])
+        last = tr([(q + e) * b for e, b in zip(C, bg2, strict=True)])
+        return float(icl + q * f2 + idg / tau * last), float(idg)
+
+
+def test_errors_agree_with_120_digits():
+    rng = np.random.default_rng(11)
+    for _ in range(6):
+        C, weights = 10 ** rng.uniform(-12, 12, 3), 10 ** rng.uniform(-6, 0, 3)
+        C[0] *= rng.choice([0.0, 1.0])
+        point = {name: 10 ** rng.uniform(-5, 5) for name in ("tau", "alpha", "kappa")}
+        unit = np.average(C, weights=weights)
+        point |= {"rho": unit * 10 ** rng.uniform(-5, 5)}
+        point |= {"lam": rng.choice([0.0, unit * 10 ** rng.uniform(-8, 2)])}
+        exact = exact_errors(C, weights, **point)
+        for error, expected in zip(BOTH, exact, strict=True):
+            assert error(C, weights, **point) == pytest.approx(expected, rel=1e-11), point
+
+
+@pytest.mark.parametrize("unit", [1e-70, 1e-30, 1e60])
+def test_extreme_units(unit):
+    spectrum, point = np.array([3.0, 1e-40, 0.0, 0.5]), {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
+    for error in BOTH:
+        plain = error(spectrum, **point, rho=0.3, lam=0.1)
+        scaled = error(unit * spectrum, **point, rho=unit * 0.3, lam=unit * 0.1)
+        assert scaled == pytest.approx(unit * plain, rel=1e-12)
+        weighted = error(spectrum, [unit**4] * 4, **point, rho=0.3, lam=0.1)
+        assert weighted == pytest.approx(plain, rel=1e-12)
+
+
+def test_covariance_matrix_is_its_spectrum():
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((20, 6))
+    covariance, point = factor @ factor.T, {"tau": 0.7, "alpha": 2e20, "kappa": 0.5, "rho": 0.0}
+    few = np.append(np.linalg.eigvalsh(factor.T @ factor), np.zeros(14))
+    for error in BOTH:
+        expected = error(few, **point)
+        assert error(covariance, **point) == pytest.approx(expected, rel=1e-9)
+        # Of its own eigenvalues some are negative by rounding.
+        values = np.linalg.eigvalsh(covariance)
+        assert values.min() < 0
+        assert error(values, **(point | {"alpha": 2.0})) == pytest.approx(
+            error(few, **(point | {"alpha": 2.0})), rel=1e-9
+        )
+
+
+@given(spectra, st.lists(taus, min_size=1, max_size=3), ratios, kappas)
+def test_parameters_broadcast(values, tau, alpha, kappa):
+    point = {"alpha": [[alpha], [2 * alpha]], "kappa": kappa, "rho": 0.1}
+    for error in BOTH:
+        found = error(values, tau=tau, **point)
+        assert found.shape == (2, len(tau))
+        for i, j in np.ndindex(found.shape):
+            one = error(values, tau=tau[j], alpha=(1 + i) * alpha, kappa=kappa, rho=0.1)
+            assert found[i, j] == one and isinstance(one, float)
 
 
 @given(spectra, taus, ratios, kappas, noises, ridges)
@@ -155,6 +281,27 @@ def test_simulation_meets_theory(point):
         ({"spectrum": [0.0]}, ValueError, "spectrum must have a positive eigenvalue"),
         ({"spectrum": []}, ValueError, "spectrum must have shape"),
         ({"weights": [1.0]}, ValueError, "weights must have shape"),
+        ({"spectrum": [1e160, 1.0]}, ValueError, "spectrum must have a mean .*, got 5e"),
+        ({"spectrum": [1e-160, 0.0]}, ValueError, "spectrum must have a mean .*, got 5e-161"),
+        ({"spectrum": [1e308, 1e308]}, ValueError, "spectrum must have a mean"),
+        ({"spectrum": [1.0, -1e-12]}, ValueError, "spectrum must be at least 0, got -1e-12"),
+        ({"spectrum": [1.0, np.nan]}, ValueError, "spectrum must be finite"),
+        ({"spectrum": "abc"}, TypeError, "spectrum must hold real numbers"),
+        ({"spectrum": ["a"]}, TypeError, "spectrum must hold real numbers"),
+        ({"spectrum": [[1.0], [1.0, 2.0]]}, ValueError, "spectrum must be an array, got a nested"),
+        (
+            {"spectrum": np.ma.masked_array([1.0, 2.0], [0, 1])},
+            TypeError,
+            "spectrum must be a plain",
+        ),
+        ({"spectrum": np.array([[1.0, 2.0], [0.0, 1.0]])}, ValueError, "not symmetric"),
+        ({"spectrum": np.ones((2, 3))}, ValueError, "not symmetric"),
+        ({"spectrum": np.eye(2), "weights": [1.0, 1.0]}, ValueError, "spectrum must have shape"),
+        (
+            {"spectrum": np.diag([1.0, -1e-9])},
+            ValueError,
+            "spectrum must be at least 0, got -1e-09",
+        ),
         ({"weights": [-1.0, 1.0]}, ValueError, "weights must be at least 0"),
         ({"alpha": np.inf}, ValueError, "alpha must be positive and finite, got inf"),
         ({"tau": 0.0}, ValueError, "tau must be positive"),

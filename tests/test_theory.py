@@ -475,13 +475,35 @@ def test_no_ridge_beats_the_optimal_one(test):
     assert np.all(best <= ERRORS[test](tau, alpha, kappa, rho, lams) * (1 + 1e-12))
 
 
+@both_tests
+def test_optimal_ridge_is_stationary_to_60_digits(test):
+    which = {"icl": 1, "idg": 2}[test]
+    # The last points were wrong in the third and fifth digit.
+    points = [*random_points(25, 8), {"tau": 1.78, "alpha": 9098, "kappa": 0.097, "rho": 0.093}]
+    points.append({"tau": 0.125, "alpha": 1.14e-3, "kappa": 17.0, "rho": 15.0})
+    for point in points:
+        point = {name: float(value) for name, value in point.items() if name != "lam"}
+        point["alpha"] = float(np.clip(point["alpha"], 1e-3, 1e5))
+        lam = optimal_ridge(**point, test=test)
+        if lam == 0:
+            continue
+        with mp.workdps(60):
+            step = mp.mpf(10) ** -8
+            below, at, above = (
+                exact_errors(**point, lam=lam * mp.exp(k * step))[which] for k in (-1, 0, 1)
+            )
+            slope, bend = (above - below) / (2 * step), (above + below - 2 * at) / step**2
+        # What rounding hides is more where the error, less its noise, is flat.
+        assert abs(slope / bend) < 1e-10 + 5e-13 * (at - point["rho"]) / bend, point
+
+
 def test_optimal_ridge_of_unlimited_diversity_is_its_closed_form():
     tau, alpha, rho = np.array([0.3, 1.0, 4.0]), np.array([0.5, 10.0, 1e4]), 0.1
     q = (1 + rho) / alpha
     expected = (1 + q) * (rho * (1 + q) + q) / tau
     for test in ERRORS:
         np.testing.assert_allclose(
-            optimal_ridge(tau, alpha, INF, rho, test=test), expected, rtol=1e-6
+            optimal_ridge(tau, alpha, INF, rho, test=test), expected, rtol=1e-9
         )
 
 
