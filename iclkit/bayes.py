@@ -234,11 +234,17 @@ def ridge_mean(tokens: Any, labels: Any, rho: float) -> Any:
     dual = tokens.shape[1] < tokens.shape[2]
     gram = tokens @ transposed if dual else transposed @ tokens
     rhs = y if dual else transposed @ y
-    if rho == 0:
-        solution = xp.linalg.pinv(gram) @ rhs
-    else:
-        shift = rho * xp.eye(gram.shape[1], dtype=gram.dtype, device=device(gram))
+    size = gram.shape[1]
+    trace = xp.sum(xp.linalg.diagonal(gram), axis=1)
+    rounding = size * xp.finfo(gram.dtype).eps * trace[:, None, None]
+    if rho > xp.max(rounding):
+        shift = rho * xp.eye(size, dtype=gram.dtype, device=device(gram))
         solution = xp.linalg.solve(gram + shift, rhs)
+    else:  # of a matrix without full rank the noise would be all that there is to invert
+        values, vectors = xp.linalg.eigh(gram)
+        real = values[:, :, None] > rounding
+        inverse = xp.where(real, 1 / xp.where(real, values[:, :, None] + rho, 1.0), 0.0)
+        solution = vectors @ (inverse * (xp.matrix_transpose(vectors) @ rhs))
     return (transposed @ solution if dual else solution)[:, :, 0]
 
 
@@ -277,6 +283,7 @@ def dmmse_mean(tokens: Any, labels: Any, tasks: Any, rho: float) -> Any:
     tokens, labels, rho = _check(tokens, labels, rho)
     n, _, d = tokens.shape
     tasks = _validate.array("tasks", tasks, (None, d))
+    _check_products(tasks=tasks)
     xp = array_namespace(tokens, labels, tasks)
     where = {"dtype": tasks.dtype, "device": device(tasks)}
     # |y − Xw|² is the quadratic form of (w, 1) with the Gram matrix of (X, −y): linear in the
@@ -306,7 +313,18 @@ def dmmse_mean(tokens: Any, labels: Any, tasks: Any, rho: float) -> Any:
 def _check(tokens: Any, labels: Any, rho: float) -> tuple[Any, Any, float]:
     tokens = _validate.array("tokens", tokens, (None, None, None))
     labels = _validate.array("labels", labels, tokens.shape[:2])
+    _check_products(tokens=tokens, labels=labels)
     return tokens, labels, _validate.scalar(_validate.nonnegative, "rho", rho)
+
+
+def _check_products(**arrays: Any) -> None:
+    """Refuse what is finite, but has products that are not, or that are all zero."""
+    for name, array in arrays.items():
+        most = float(array_namespace(array).max(abs(array)))
+        if most and not 1e-75 <= most <= 1e75:
+            raise ValueError(
+                f"{name} must be 0, or the largest between 1e-75 and 1e+75, got {most}"
+            )
 
 
 def _weight(gap: Any, rho: float) -> Any:

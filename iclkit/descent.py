@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,8 +170,9 @@ def descent_risk(steps: Any, law: Law, ridge: float = 0.0) -> float:
 
 
 def _check_steps(steps: Any) -> np.ndarray:
-    if np.iscomplexobj(steps):
-        return _check_steps(np.real(steps)) + 1j * _check_steps(np.imag(steps))
+    with suppress(ValueError):  # of nested lists, which are named below
+        if np.iscomplexobj(steps):
+            return _check_steps(np.real(steps)) + 1j * _check_steps(np.imag(steps))
     return unlabelled("steps", steps, (None,))
 
 

@@ -251,6 +251,30 @@ def test_ridge_mean_of_repeated_tokens_has_least_norm():
         np.testing.assert_allclose(mean, [[1, 2, 0]], atol=1e-12)
 
 
+@pytest.mark.parametrize("rho", [1e-75, 1e-40, 1e-18, 1e-14])
+@pytest.mark.parametrize("few", [2, 4])
+def test_little_noise_with_repeated_tokens(rho, few, xp):
+    """Of a Gram matrix without full rank only noise was left: an error, or numbers like 1e20."""
+    tokens = np.ones((3, few, 3)) * np.array(
+        [[[1.0, 2.0, 0.0]], [[0.0, 0.1, 0.3]], [[7.0, 1.0, 2.0]]]
+    )
+    labels = np.full((3, few), 5.0) + np.arange(few)
+    mean = ridge_mean(xp.asarray(tokens), xp.asarray(labels), rho)
+    x = tokens[:, 0, :]
+    expected = x * (labels.mean(axis=1) / (x**2).sum(axis=1))[:, None]
+    np.testing.assert_allclose(np.asarray(mean), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e-20, 1e60])
+def test_units_of_tokens_and_labels(unit):
+    tokens, labels = context(3, 4, 6, 7)
+    tasks = np.random.default_rng(1).standard_normal((9, 6))
+    for mean, others in ((ridge_mean, ()), (dmmse_mean, (tasks,))):
+        plain = mean(tokens, labels, *others, 0.0)
+        both = mean(unit * tokens, unit * labels, *others, 0.0)
+        np.testing.assert_allclose(both, plain, rtol=1e-9)
+
+
 def test_ridge_mean_keeps_its_digits_for_little_noise():
     tokens, labels = context(3, 4, 9, 1)
     np.testing.assert_allclose(
@@ -508,6 +532,10 @@ X, Y, W = np.ones((2, 3, 4)), np.ones((2, 3)), np.ones((5, 4))
         ((X, Y, W[:0], 0.1), ValueError, r"tasks must have shape \(any, 4\), got \(0, 4\)"),
         ((X, Y, W * 1j, 0.1), TypeError, "tasks must hold real numbers, got dtype complex128"),
         ((X, Y, W, -0.1), ValueError, "rho must be finite and at least 0, got -0.1"),
+        ((X * 1e160, Y, W, 0.1), ValueError, r"tokens must be 0, or the largest .*, got 1e\+160"),
+        ((X * 1e-160, Y, W, 0.0), ValueError, "tokens must be 0, or the largest .*, got 1e-160"),
+        ((X, Y * 1e160, W, 0.1), ValueError, r"labels must be 0, or the largest .*, got 1e\+160"),
+        ((X, Y, W * 1e160, 0.1), ValueError, r"tasks must be 0, or the largest .*, got 1e\+160"),
         ((X, Y, W, [0.1, 0.2]), ValueError, "rho must be a single number"),
         ((X, Y, array_api_strict.asarray(W), 0.1), TypeError, "Multiple namespaces"),
     ],
@@ -516,6 +544,6 @@ def test_bad_contexts(arguments, error, message):
     with pytest.raises(error, match=message):
         dmmse_mean(*arguments)
     tokens, labels, tasks, rho = arguments
-    if tasks is W:
+    if tasks is W:  # else they are what is wrong
         with pytest.raises(error, match=message):
             ridge_mean(tokens, labels, rho)
