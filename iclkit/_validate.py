@@ -25,9 +25,13 @@ def refuse_subclasses(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a plain array, got {type(value).__name__}")
 
 
-def _real(name: str, value: Any) -> np.ndarray:
+def real(name: str, value: Any) -> np.ndarray:
+    """Return real numbers as a float64 NumPy array of any shape."""
     refuse_subclasses(name, value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except Exception:  # ragged lists, lazy arrays: whatever the reason is, it is no array
+        array = np.asarray(None)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
     return array.astype(np.float64)
@@ -45,7 +49,7 @@ def _in_range(array: np.ndarray) -> np.ndarray:
 
 def positive(name: str, value: Any) -> np.ndarray:
     """Return numbers in [1e-75, 1e75], or inf, a limit that the theory knows."""
-    array = _real(name, value)
+    array = real(name, value)
     _require(name, array, array > 0, "positive (inf is allowed)")
     _require(name, array, np.isinf(array) | _in_range(array), f"inf or {_RANGE}")
     return array
@@ -53,9 +57,16 @@ def positive(name: str, value: Any) -> np.ndarray:
 
 def nonnegative(name: str, value: Any) -> np.ndarray:
     """Return numbers in [1e-75, 1e75], or 0."""
-    array = _real(name, value)
+    array = real(name, value)
     _require(name, array, np.isfinite(array) & (array >= 0), "finite and at least 0")
     _require(name, array, (array == 0) | _in_range(array), f"0 or {_RANGE}")
+    return array
+
+
+def ridge(name: str, value: Any) -> np.ndarray:
+    """Return numbers in [0, 1e75], however small: what is added to a diagonal."""
+    array = real(name, value)
+    _require(name, array, (array >= 0) & (array <= _MOST), f"between 0 and {_MOST:g}")
     return array
 
 
@@ -75,14 +86,16 @@ def finite(name: str, value: Any) -> float:
     return number
 
 
-def count(name: str, value: Any, least: int = 1) -> int:
-    """Return an integer of at least `least`."""
+def count(name: str, value: Any, least: int = 1, most: int | None = 2**53) -> int:
+    """Return an integer of at least `least`, and exact as a float unless `most` is None."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if isinstance(value, bool) or number < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be an integer of at most {most}, got {value!r}")
     return number
 
 
@@ -96,33 +109,91 @@ def size(name: str, ratio: Any, unit: int, meaning: str) -> int:
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Return one of a few words."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
     return value
 
 
-def array(
-    name: str, value: Any, shape: tuple[int | None, ...], *, keep_float32: bool = False
-) -> Any:
-    """Return a finite float64 array of the given shape, in its own array library; None fits all."""
+def flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Return what can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+    return value
+
+
+def instance(name: str, value: Any, kind: type, source: str) -> Any:
+    """Return an object of that class; `source` says where one comes from."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {source}, got {value!r}")
+    return value
+
+
+def generator(name: str, value: Any) -> Any:
+    """Return a random generator of numpy or cupy."""
+    if type(value).__name__ != "Generator" or _library(value) not in ("numpy", "cupy"):
+        raise TypeError(
+            f"{name} must be a numpy.random.Generator or cupy.random.Generator, got {value!r}"
+        )
+    return value
+
+
+def _library(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def namespace(name: str, value: Any) -> Any:
+    """Return the library of an array, one that computes at once, in float64 and in place."""
     refuse_subclasses(name, value)
-    try:
-        xp = array_namespace(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an array, got {type(value).__name__}") from None
+    # The last is the standard and nothing but the standard, for tests.
+    if _library(value) in ("numpy", "cupy", "array_api_strict"):
+        try:
+            return array_namespace(value)
+        except TypeError:
+            pass
+    kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    raise TypeError(f"{name} must be an array, got {kind}; those of numpy and cupy are taken")
+
+
+def array(
+    name: str,
+    value: Any,
+    shape: tuple[int | None, ...] | None,
+    *,
+    keep_float32: bool = False,
+    like: Any = None,
+) -> Any:
+    """Return an array of float64 numbers of at most 1e75 in size, in its own array library.
+
+    None fits any shape or any length. With `like`, the library must be the one of that array.
+    """
+    xp = namespace(name, value)
+    if like is not None and xp is not array_namespace(like):
+        kinds = [type(one).__module__ + "." + type(one).__name__ for one in (like, value)]
+        raise TypeError(f"{name} must be an array of the same library, {kinds[0]}, got {kinds[1]}")
     if getattr(value.dtype, "kind", None) == "O" or not xp.isdtype(
         value.dtype, ("real floating", "integral")
     ):
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}")
-    fits = value.ndim == len(shape) and all(
-        want is None or have == want for have, want in zip(value.shape, shape, strict=True)
+    fits = shape is None or (
+        value.ndim == len(shape)
+        and all(want is None or have == want for have, want in zip(value.shape, shape, strict=True))
     )
     if not fits or 0 in value.shape:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
+        lengths = ("any" if size is None else str(size) for size in shape or ("any", "..."))
+        raise ValueError(f"{name} must have shape ({', '.join(lengths)}), got {tuple(value.shape)}")
     if not (keep_float32 and value.dtype == xp.float32):
         value = xp.astype(value, xp.float64, copy=False)
-    # A finite sum proves all numbers finite, without a mask as long as the data.
-    if not xp.isfinite(xp.sum(value)) and not xp.all(xp.isfinite(value)):
-        raise ValueError(f"{name} must be finite, got at least one inf or NaN")
+    # The extremes prove all numbers finite, without a mask as long as the data.
+    largest = max(float(xp.max(value)), -float(xp.min(value)))
+    if not largest <= _MOST:
+        if not xp.all(xp.isfinite(value)):
+            raise ValueError(f"{name} must be finite, got at least one inf or NaN")
+        raise ValueError(f"{name} must have numbers of at most {_MOST:g} in size, got {largest}")
     return value

@@ -1,20 +1,19 @@
 """Which array library, which device, which random streams.
 
 The rest of the package takes its array library from the arrays it is given; this module decides
-where the first arrays are made, and is the only one that knows cupy by name.
+where the first arrays are made. Besides it, `_linalg` alone knows cupy by name.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, is_cupy_array, is_numpy_array
+from array_api_compat import is_cupy_array
 
 from iclkit import _validate
 
@@ -95,8 +94,20 @@ def to_numpy(array: Any) -> np.ndarray:
     -------
     numpy.ndarray
         The same numbers in host memory; a numpy array is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If `array` does not hold numbers.
     """
-    return array.get() if is_cupy_array(array) else np.asarray(array)
+    _validate.refuse_subclasses("array", array)
+    try:
+        host = array.get() if is_cupy_array(array) else np.asarray(array)
+    except Exception:  # ragged lists, lazy arrays: whatever the reason is, it is no array
+        host = np.asarray(None)
+    if host.dtype.kind not in "biufc":
+        raise TypeError(f"array must be an array of numbers, got {array!r}")
+    return host
 
 
 def row_blocks(array: Any, rows: int | None = None) -> list[slice]:
@@ -114,115 +125,24 @@ def row_blocks(array: Any, rows: int | None = None) -> list[slice]:
     -------
     list of slice
         The blocks, in order.
-    """
-    n, m = array.shape
-    if rows is None:
-        number = array_namespace(array).finfo(array.dtype).bits // 8
-        rows = max(1, (2**28 if is_cupy_array(array) else 2**18) // (m * number))
-    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
-
-
-def cholesky(matrix: Any) -> Any:
-    """Factor a positive definite matrix; the matrix may be overwritten.
-
-    Parameters
-    ----------
-    matrix : array of shape (n, n)
-        Symmetric positive definite.
-
-    Returns
-    -------
-    array of shape (n, n)
-        Lower triangular L with matrix = L Lᵀ; above its diagonal anything may stand.
 
     Raises
     ------
-    numpy.linalg.LinAlgError
-        If a pivot is not positive; some libraries return NaN instead.
+    ValueError, TypeError
+        If `array` is not a matrix of floating-point numbers, or `rows` not an integer of at least
+        1.
     """
-    if is_numpy_array(matrix):
-        from scipy.linalg import cholesky as factor
-
-        # The transpose of a symmetric matrix is the same matrix in the order that LAPACK wants,
-        # so that the factor takes its place and not as much memory again.
-        return factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
-    return array_namespace(matrix).linalg.cholesky(matrix)
-
-
-def conjugate_gradients(
-    operator: Callable[[Any], Any],
-    rhs: Any,
-    preconditioner: Callable[[Any], Any],
-    *,
-    rtol: float,
-    maxiter: int,
-) -> tuple[Any, int]:
-    """Solve a symmetric positive definite system by preconditioned conjugate gradients.
-
-    Parameters
-    ----------
-    operator : callable
-        Takes a vector to the matrix times it.
-    rhs : array of shape (n,)
-        The right-hand side b.
-    preconditioner : callable
-        Takes a vector to about the inverse matrix times it.
-    rtol : float
-        Stop when the norm of the residual is at most this times that of `rhs`.
-    maxiter : int
-        Stop after as many iterations.
-
-    Returns
-    -------
-    solution : array of shape (n,)
-        What was reached.
-    iterations : int
-        Their number.
-    """
-    if is_cupy_array(rhs):
-        from cupyx.scipy.sparse.linalg import LinearOperator, cg
-    else:
-        from scipy.sparse.linalg import LinearOperator, cg
-    operators, b = (operator, preconditioner), rhs
-    if not (is_cupy_array(rhs) or is_numpy_array(rhs)):
-        # Correct for any library, at the price of copies to the host.
-        xp, b = array_namespace(rhs), np.asarray(rhs)
-        operators = (lambda v, f=f: np.asarray(f(xp.asarray(v))) for f in operators)
-    shape, steps = 2 * rhs.shape, []
-    A, M = (LinearOperator(shape, matvec=f, dtype=b.dtype) for f in operators)
-    with np.errstate(all="ignore"):  # a breakdown shows in the solution
-        solution, _ = cg(A, b, rtol=rtol, maxiter=maxiter, M=M, callback=lambda _: steps.append(1))
-    return array_namespace(rhs).asarray(solution), len(steps)
-
-
-def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
-    """Solve L z = b, or Lᵀ z = b, where the array lives.
-
-    Parameters
-    ----------
-    factor : array of shape (n, n)
-        Lower triangular L.
-    rhs : array of shape (n,)
-        The right-hand side b.
-    transpose : bool
-        Solve with Lᵀ instead of L.
-
-    Returns
-    -------
-    array of shape (n,)
-        The solution z.
-    """
-    if is_numpy_array(factor):
-        import scipy.linalg
-
-        # A look at every number of the factor would take as long as the solve.
-        solve = partial(scipy.linalg.solve_triangular, check_finite=False)
-    elif is_cupy_array(factor):
-        from cupyx.scipy.linalg import solve_triangular as solve
-    else:
-        # The array API has no triangular solve: correct for any library, at the price of an LU.
-        return array_namespace(factor).linalg.solve(factor.T if transpose else factor, rhs)
-    return solve(factor, rhs, lower=True, trans=int(transpose))
+    xp = _validate.namespace("array", array)
+    if not xp.isdtype(array.dtype, "real floating"):
+        raise TypeError(f"array must hold floating-point numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"array must have shape (any, any), got {tuple(array.shape)}")
+    n, m = array.shape
+    if rows is None:
+        number = xp.finfo(array.dtype).bits // 8
+        rows = max(1, (2**28 if is_cupy_array(array) else 2**18) // (m * number))
+    rows = _validate.count("rows", rows)
+    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
 class Streams(NamedTuple):
@@ -257,10 +177,11 @@ def child_seed(seed: int | np.random.SeedSequence, key: int) -> np.random.SeedSe
     Raises
     ------
     ValueError, TypeError
-        If `seed` is neither a SeedSequence nor an integer of at least 0.
+        If `seed` is neither a SeedSequence nor an integer of at least 0, or `key` is not one.
     """
     if not isinstance(seed, np.random.SeedSequence):
-        seed = np.random.SeedSequence(_validate.count("seed", seed, least=0))
+        seed = np.random.SeedSequence(_validate.count("seed", seed, least=0, most=None))
+    key = _validate.count("key", key, least=0)
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, key))
 
 
@@ -282,8 +203,10 @@ def streams(seed: int | np.random.SeedSequence, xp: ModuleType = np) -> Streams:
     Raises
     ------
     ValueError, TypeError
-        If `seed` is neither a SeedSequence nor an integer of at least 0.
+        If `seed` is neither a SeedSequence nor an integer of at least 0, or `xp` neither module.
     """
+    if getattr(xp, "__name__", None) not in ("numpy", "cupy"):
+        raise ValueError(f"xp must be the module numpy or cupy, got {xp!r}")
     children = [child_seed(seed, key) for key in range(len(Streams._fields))]
     if xp is np:
         return Streams(*(np.random.default_rng(child) for child in children))

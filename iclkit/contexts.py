@@ -53,8 +53,11 @@ class Statistics(NamedTuple):
     y: Any
 
 
-def _check(w: Any, ell: int, rho: float) -> tuple[Any, int, float]:
+def _check(w: Any, ell: int, rho: float, streams: Streams) -> tuple[Any, int, float]:
     w = _validate.array("w", w, (None, None))
+    _validate.instance("streams", streams, Streams, "what iclkit.backend.streams returns")
+    for name, stream in streams._asdict().items():
+        _validate.generator(f"streams.{name}", stream)
     return w, _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
 
 
@@ -94,7 +97,7 @@ def draw_contexts(w: Any, ell: int, rho: float, streams: Streams) -> Contexts:
     -----
     Source: eq-label-model in the book.
     """
-    w, ell, rho = _check(w, ell, rho)
+    w, ell, rho = _check(w, ell, rho, streams)
     n, d = w.shape
     tokens = streams.contexts.standard_normal((n, ell, d)) / d**0.5
     noise = rho**0.5 * streams.noise.standard_normal((n, ell))
@@ -128,7 +131,7 @@ def context_statistic(tokens: Any, labels: Any) -> Any:
     """
     tokens = _validate.array("tokens", tokens, (None, None, None))
     n, ell, d = tokens.shape
-    labels = _validate.array("labels", labels, (n, ell))
+    labels = _validate.array("labels", labels, (n, ell), like=tokens)
     xp = array_namespace(tokens, labels)
     correlation = (labels[:, None, :] @ tokens)[:, 0, :] * (d / ell)
     return xp.concat([correlation, xp.mean(labels**2, axis=1, keepdims=True)], axis=1)
@@ -165,7 +168,7 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
     Bartlett's decomposition; given the labels, Σ yᵢzᵢ is Gaussian with variance Σ yᵢ².
     Source: eq-law-h in the book.
     """
-    w, ell, rho = _check(w, ell, rho)
+    w, ell, rho = _check(w, ell, rho, streams)
     xp = array_namespace(w)
     n, d = w.shape
     norm = xp.linalg.vector_norm(w, axis=1)

@@ -7,7 +7,14 @@ equivalents as the errors do, so that χ is known from the variances of the feat
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from iclkit import _validate
+
+# The solvers of `iclkit.fit`: a side, and how its system is solved.
+SOLVERS = ("dual", "dual-mixed", "dual-cg", "primal", "primal-mixed", "primal-cg")
 
 
 def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
@@ -29,6 +36,11 @@ def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     float
         In the limit of large d; finite also at n = d(d + 1), where one eigenvalue apart is left.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
     Notes
     -----
     The edges are the extrema of z(u) = 1/u − (d/n) Σ t/(tu − 1), the inverse function of the
@@ -36,6 +48,7 @@ def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     the one over u > 1/min t; the right edge is the minimum over 0 < u < 1/max t.
     Source: eq-spectral-edges in the book.
     """
+    t, d, n, ridge = _check(t, d, n, ridge)
     steps = np.geomspace(1e-6, 1e6, 400)
     if n <= d * t.size:
         left = -steps / np.mean(t)
@@ -71,12 +84,18 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     float
         In the limit of large d; for ridge = 0 it is ((1 + β)/(1 − β))² with β² = d(d + 1)/n.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
     Notes
     -----
     Off the spectrum, 1/q = 1 + d Σ t/(nt(q − z) + ridge(1 − z)) ties q to z: the left edge is the
     largest z of 0 < q < 1, with all terms positive, and the right edge the least z of q > 1, with
     all terms negative. Source: eq-whitened-edge in the book.
     """
+    t, d, n, ridge = _check(t, d, n, ridge)
     steps = np.geomspace(1e-6, 1e6, 100)
     left, right = steps / (1 + steps), 1 + steps
 
@@ -122,7 +141,15 @@ def iterations(
     float
         ½√χ·log(2/rtol) for conjugate gradients, a quarter less on the primal side, where it has
         been seen to stop early; a few for the refinement of a factor; 0 for a direct solver.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
     """
+    _validate.choice("solver", solver, SOLVERS)
+    t, d, n, ridge = _check(t, d, n, ridge)
+    rtol = _validate.finite("rtol", rtol)
     if solver.endswith("mixed"):
         return 4.0
     if not solver.endswith("cg"):
@@ -153,7 +180,16 @@ def operations(solver: str, n: int, d: int, iterations: float, float32: bool = F
     float
         Multiplications and additions that take the same time. The coefficients were fitted to
         one core of a common server; `benchmarks/` measures them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
     """
+    _validate.choice("solver", solver, SOLVERS)
+    n, d = _validate.count("n", n), _validate.count("d", d)
+    iterations = _validate.scalar(_validate.ridge, "iterations", iterations)
+    float32 = _validate.flag("float32", float32)
     product = 4 * n * d**2 * (1.2 + 25 / d)
     side, _, method = solver.partition("-")
     if method == "cg":
@@ -180,5 +216,18 @@ def eigen_operations(size: int) -> float:
     -------
     float
         Operations of a large matrix product that take the same time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
     """
-    return 30.0 * size**3
+    return 30.0 * float(_validate.count("size", size)) ** 3
+
+
+def _check(t: Any, d: int, n: int, ridge: float) -> tuple[np.ndarray, int, int, float]:
+    d, n = _validate.count("d", d), _validate.count("n", n)
+    t = _validate.positive("t", t)
+    if t.shape != (d + 1,) or np.any(np.isinf(t)):
+        raise ValueError(f"t must be {d + 1} finite numbers, one more than d, got {t}")
+    return t, d, n, _validate.scalar(_validate.ridge, "ridge", ridge)

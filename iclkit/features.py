@@ -2,23 +2,15 @@
 
 Row μ of the feature matrix Φ is the outer product of row μ of `x` with row μ of `h` (eq-khatri-rao
 in the book). ΦΓ and Φᵀr then are two matrix products with n x d matrices, 2nd² multiplications
-and additions each. They are taken over blocks of rows that stay in the cache, where what has to be
-done to single numbers in between costs little. Results have the precision of the operand.
+and additions each. Results have the precision of the operand. The arithmetic stands in
+`iclkit._products`, here are its checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from array_api_compat import array_namespace, device
-
-from iclkit.backend import row_blocks
-
-# Rows whose products are formed at a time: enough for a matrix product at full speed, and 41 MB
-# at d = 100.
-_GRAM_ROWS = 1024
+from iclkit import _products, _validate
 
 
 def predict(x: Any, h: Any, gamma: Any) -> Any:
@@ -37,9 +29,14 @@ def predict(x: Any, h: Any, gamma: Any) -> Any:
     -------
     array of shape (n,)
         One prediction a context.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match, or an array does not hold finite real numbers.
     """
-    xp = array_namespace(gamma)
-    return xp.concat([xp.vecdot(rows @ gamma, part) for rows, part in _blocks(x, h, gamma)])
+    x, h, (n, d) = _check(x, h)
+    return _products.predict(x, h, _operand("gamma", gamma, (d, d + 1), x))
 
 
 def adjoint(x: Any, h: Any, r: Any) -> Any:
@@ -58,9 +55,14 @@ def adjoint(x: Any, h: Any, r: Any) -> Any:
     -------
     array of shape (d, d + 1)
         The weighted sum.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match, or an array does not hold finite real numbers.
     """
-    blocks = zip(row_blocks(x), _blocks(x, h, r), strict=True)
-    return sum(rows.T @ (r[block][:, None] * part) for block, (rows, part) in blocks)
+    x, h, (n, d) = _check(x, h)
+    return _products.adjoint(x, h, _operand("r", r, (n,), x))
 
 
 def normal(x: Any, h: Any, gamma: Any) -> Any:
@@ -79,18 +81,14 @@ def normal(x: Any, h: Any, gamma: Any) -> Any:
     -------
     array of shape (d, d + 1)
         The adjoint of the predictions.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match, or an array does not hold finite real numbers.
     """
-    xp = array_namespace(gamma)
-    return sum(
-        rows.T @ (xp.vecdot(rows @ gamma, part)[:, None] * part)
-        for rows, part in _blocks(x, h, gamma)
-    )
-
-
-def _blocks(x: Any, h: Any, like: Any) -> Iterator[tuple[Any, Any]]:
-    xp = array_namespace(like)
-    for block in row_blocks(x):
-        yield tuple(xp.astype(part[block, :], like.dtype, copy=False) for part in (x, h))
+    x, h, (n, d) = _check(x, h)
+    return _products.normal(x, h, _operand("gamma", gamma, (d, d + 1), x))
 
 
 def kernel(x: Any, h: Any) -> Any:
@@ -107,11 +105,13 @@ def kernel(x: Any, h: Any) -> Any:
     -------
     array of shape (n, n)
         Inner products of the features of any two contexts.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match, or an array does not hold finite real numbers.
     """
-    product = x @ x.T
-    for block in row_blocks(product):
-        product[block, :] *= h[block, :] @ h.T
-    return product
+    return _products.kernel(*_same(x, h))
 
 
 def gram(x: Any, h: Any) -> Any:
@@ -128,39 +128,27 @@ def gram(x: Any, h: Any) -> Any:
     -------
     array of shape (d(d + 1), d(d + 1))
         Sums over contexts of the products of any two features.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not match, or an array does not hold finite real numbers.
     """
-    xp = array_namespace(x, h)
-    d = x.shape[1]
-    x_place, h_place = _place(d), _place(d + 1)
-    like = {"dtype": x.dtype, "device": device(x)}
-    packed = xp.zeros((d * (d + 1) // 2, (d + 1) * (d + 2) // 2), **like)
-    for rows in row_blocks(x, _GRAM_ROWS):
-        packed += _products(x[rows, :]).T @ _products(h[rows, :])
-    # Entry ((i, a), (j, b)) of the Gram matrix is entry (ij, ab) of the packed one.
-    full = xp.empty((d, d + 1, d, d + 1), **like)
-    columns = xp.asarray(h_place.reshape(-1), device=device(x))
-    for i in range(d):
-        some = xp.take(packed, xp.asarray(x_place[i], device=device(x)), axis=0)
-        some = xp.reshape(xp.take(some, columns, axis=1), (d, d + 1, d + 1))
-        full[i, :, :, :] = xp.permute_dims(some, (1, 0, 2))
-    return xp.reshape(full, (d * (d + 1), d * (d + 1)))
+    return _products.gram(*_same(x, h))
 
 
-def _place(d: int) -> np.ndarray:
-    """Where the product of entries i and j stands in `_products`."""
-    rows, columns = np.triu_indices(d)
-    place = np.zeros((d, d), dtype=int)
-    place[rows, columns] = place[columns, rows] = np.arange(rows.size)
-    return place
+def _check(x: Any, h: Any) -> tuple[Any, Any, tuple[int, int]]:
+    x = _validate.array("x", x, (None, None), keep_float32=True)
+    n, d = x.shape
+    return x, _validate.array("h", h, (n, d + 1), keep_float32=True, like=x), (n, d)
 
 
-def _products(block: Any) -> Any:
-    """Multiply entries of each row: entry 0 with 0, 1, …, then entry 1 with 1, 2, …, and so on."""
-    xp = array_namespace(block)
-    m = block.shape[1]
-    products = xp.empty((block.shape[0], m * (m + 1) // 2), dtype=block.dtype, device=device(block))
-    start = 0
-    for i in range(m):
-        products[:, start : start + m - i] = block[:, i, None] * block[:, i:]
-        start += m - i
-    return products
+def _same(x: Any, h: Any) -> tuple[Any, Any]:
+    x, h, _ = _check(x, h)
+    if x.dtype != h.dtype:
+        raise TypeError(f"h must have the dtype of x, {x.dtype}, got {h.dtype}")
+    return x, h
+
+
+def _operand(name: str, value: Any, shape: tuple[int, ...], like: Any) -> Any:
+    return _validate.array(name, value, shape, keep_float32=True, like=like)

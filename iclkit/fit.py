@@ -6,15 +6,15 @@ foretells, and the check of what they return.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
-from iclkit import _validate, cost
+from iclkit import _validate, backend, cost, features
+from iclkit.moments import Moments, prediction_error
 from iclkit.solvers import PATH_SOLVERS, SOLVERS, Problem, metric
 
 # "auto" forms no matrix of more bytes: 46,000² numbers in float32.
@@ -48,6 +48,17 @@ class Fit(NamedTuple):
     solver: str
     iterations: int
     residual: float
+
+    def predict(self, x: Any, h: Any) -> Any:
+        """Predict labels, the numbers xᵀΓh, for queries (m, d) and context statistics (m, d + 1).
+
+        Both are arrays of the library of `gamma`; bad ones raise `ValueError` or `TypeError`.
+        """
+        return features.predict(x, h, self.gamma)
+
+    def error(self, moments: Moments) -> float:
+        """Exact mean squared error over contexts of these moments, see `iclkit.moments`."""
+        return prediction_error(self.gamma, moments)
 
 
 class FitPath(NamedTuple):
@@ -147,15 +158,22 @@ def fit_gamma(
 
     Source: eq-loss, eq-primal, eq-dual and eq-whitening in the book.
     """
-    x, h, y, scale, low = _data(x, h, y, dtype)
+    precision = _precision(dtype)
+    x, h, y = _data(x, h, y, keep_float32=precision == "float32")
     n, d = x.shape
     lam = _validate.scalar(_validate.nonnegative, "lam", lam)
     _validate.choice("solver", solver, ("auto", *SOLVERS))
     rtol = _tolerance(rtol)
-    ridge, shrinkage = _ridge(lam * n / d, scale)
     if solver in ("primal-mixed", "primal-cg") and n <= d * (d + 1):
         raise ValueError(f"solver must be a dual one or primal where n <= d(d + 1), got {solver}")
-    problem = Problem(x, h, y, ridge, metric(x, h, ridge), rtol, low)
+    # Where the norm of Γ does not count, nor do the units of a column of x or h.
+    free = lam == 0 and n > d * (d + 1) and not solver.startswith("dual")
+    data = _moderate(x, h, y, columns=free)
+    ridge, shrinkage = data.ridge(lam * n / d)
+    low = getattr(array_namespace(x), precision)
+    problem = Problem(*data[:3], ridge, metric(*data[:2], ridge), rtol, low)
+    if free:
+        problem = problem._replace(units=data.units())
     choice = solver if solver != "auto" else _choose(problem)
     fit = _fit(problem, choice)
     direct = "dual" if n <= d * (d + 1) else "primal"  # regular also where the ridge is small
@@ -163,7 +181,7 @@ def fit_gamma(
     if spare and not fit.residual <= rtol:
         fit = _fit(problem, direct)
     _warn_above(rtol, fit.solver, fit.residual)
-    return fit._replace(gamma=fit.gamma * (scale.gamma * shrinkage))
+    return fit._replace(gamma=data.gamma(fit.gamma, shrinkage))
 
 
 def fit_gamma_path(
@@ -210,16 +228,18 @@ def fit_gamma_path(
     preconditioner would spoil that: for n > d(d + 1) and ridges near 0, a single `fit_gamma`
     takes fewer iterations than the path. Source: eq-shifted in the book.
     """
-    x, h, y, scale, low = _data(x, h, y, None)
+    x, h, y = _data(x, h, y)
     n, d = x.shape
     lams = _validate.nonnegative("lams", lams)
     if lams.ndim != 1 or lams.size == 0:
         raise ValueError(f"lams must be a sequence of at least one, got shape {lams.shape}")
     _validate.choice("solver", solver, ("auto", "cg", "eigen"))
     rtol = _tolerance(rtol)
-    ridges, shrinkage = zip(*(_ridge(float(lam) * n / d, scale) for lam in lams), strict=True)
+    data = _moderate(x, h, y)
+    ridges, shrinkage = zip(*(data.ridge(float(lam) * n / d) for lam in lams), strict=True)
     least = min(ridges)
-    problem = Problem(x, h, y, least, metric(x, h, least), rtol, low)
+    low = array_namespace(x).float64
+    problem = Problem(*data[:3], least, metric(*data[:2], least), rtol, low)
     side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
     choice, spare = solver, solver == "auto" and 8 * size**2 <= _LARGEST
     if solver == "auto":
@@ -230,47 +250,78 @@ def fit_gamma_path(
     if spare and choice == "cg" and not np.max(path.residual) <= rtol:
         path = _path(problem, ridges, "eigen")
     _warn_above(rtol, path.solver, float(np.max(path.residual)))
-    scales = np.array(shrinkage)[:, None, None] * scale.gamma
-    return path._replace(gamma=path.gamma * array_namespace(x).asarray(scales))
+    return path._replace(gamma=data.gamma(path.gamma, np.array(shrinkage)[:, None, None]))
 
 
-class _Scale(NamedTuple):
-    """By what the features and Γ of the user are larger than those that are computed with."""
+class _Data(NamedTuple):
+    """Numbers near 1 to compute with, and by what they were divided."""
 
-    features: float
-    gamma: float
+    x: Any
+    h: Any
+    y: Any
+    of_x: np.ndarray
+    of_h: np.ndarray
+    of_y: np.ndarray
+
+    def ridge(self, ridge: float) -> tuple[float, float]:
+        """Take a ridge to these numbers, and say by what Γ is to be multiplied for it.
+
+        Beyond 1e25, all that it does is to divide Γ; as a number it would leave the range of
+        float32.
+        """
+        ridge = ridge / float(self.of_x * self.of_h) ** 2 if ridge > 0 else 0.0
+        return min(ridge, 1e25), 1e25 / max(ridge, 1e25)
+
+    def units(self) -> Any:
+        """By what Γ of these numbers is larger than that of the caller's, for labels of these."""
+        return self._like(np.multiply.outer(self.of_x, self.of_h))
+
+    def gamma(self, gamma: Any, shrinkage: Any = 1.0) -> Any:
+        """Take Γ to the caller's numbers."""
+        return gamma * self._like(self.of_y / np.multiply.outer(self.of_x, self.of_h) * shrinkage)
+
+    def _like(self, array: np.ndarray) -> Any:
+        return array_namespace(self.x).asarray(array, device=device(self.x))
 
 
-def _data(x: Any, h: Any, y: Any, dtype: Any) -> tuple[Any, Any, Any, _Scale, Any]:
-    name = "float64" if dtype is None else np.dtype(dtype).name
-    _validate.choice("dtype", name, ("float32", "float64"))
-    keep = name == "float32"
-    x = _validate.array("x", x, (None, None), keep_float32=keep)
+def _data(x: Any, h: Any, y: Any, *, keep_float32: bool = False) -> tuple[Any, Any, Any]:
+    x = _validate.array("x", x, (None, None), keep_float32=keep_float32)
     n, d = x.shape
-    h = _validate.array("h", h, (n, d + 1), keep_float32=keep)
-    y = _validate.array("y", y, (n,))
-    (x, of_x), (h, of_h), (y, of_y) = map(_moderate, (x, h, y))
-    scale = _Scale(of_x * of_h, of_y / of_x / of_h)
-    return x, h, y, scale, getattr(array_namespace(x, h, y), name)
+    h = _validate.array("h", h, (n, d + 1), keep_float32=keep_float32, like=x)
+    return x, h, _validate.array("y", y, (n,), like=x)
 
 
-def _moderate(array: Any) -> tuple[Any, float]:
-    """Divide numbers far from 1 by a power of 2, which rounds nothing, so that none overflows."""
+def _moderate(x: Any, h: Any, y: Any, *, columns: bool = False) -> _Data:
+    (x, of_x), (h, of_h) = _divided("x", x, columns), _divided("h", h, columns)
+    y, of_y = _divided("y", y[:, None], False)
+    return _Data(x, h, y[:, 0], of_x, of_h, of_y)
+
+
+def _divided(name: str, array: Any, columns: bool) -> tuple[Any, np.ndarray]:
+    """Divide numbers far from 1 by powers of 2, which round nothing, so that none overflows."""
     xp = array_namespace(array)
-    largest = max(float(xp.max(array)), -float(xp.min(array)))
-    if largest == 0 or 1e-3 <= largest <= 1e2:
-        return array, 1.0
-    scale = 2.0 ** (math.frexp(largest)[1] - 1)
-    return array / scale, scale
+    largest = backend.to_numpy(xp.maximum(xp.max(array, axis=0), -xp.min(array, axis=0)))
+    some = largest[largest > 0]
+    if some.size and not (some.max() >= 1e-75 and some.min() >= 1e-50 * some.max()):
+        raise ValueError(
+            f"{name} must be 0 or have numbers above 1e-75 in size, and columns within a factor "
+            f"of 1e50, got {largest} as the largest of each column"
+        )
+    if not columns:
+        largest = np.max(largest)
+    near = (largest == 0) | ((largest >= 1e-3) & (largest <= 1e2))
+    scale = np.where(near, 1.0, 2.0 ** (np.frexp(largest)[1] - 1))
+    if np.all(near):
+        return array, scale
+    return array / xp.asarray(scale, dtype=array.dtype, device=device(array)), scale
 
 
-def _ridge(ridge: float, scale: _Scale) -> tuple[float, float]:
-    """Take a ridge to scaled features, and say by what Γ is to be multiplied for it.
-
-    Beyond 1e25, all that it does is to divide Γ; as a number it would leave the range of float32.
-    """
-    ridge = ridge / scale.features / scale.features
-    return min(ridge, 1e25), 1e25 / max(ridge, 1e25)
+def _precision(dtype: Any) -> str:
+    try:
+        name = np.dtype(dtype).name  # float64 for None
+    except Exception:  # whatever numpy makes of it, it is no dtype
+        name = dtype
+    return _validate.choice("dtype", name, ("float32", "float64"))
 
 
 def _tolerance(rtol: float) -> float:
@@ -323,11 +374,18 @@ def _fit(problem: Problem, solver: str) -> Fit:
 
 def _path(problem: Problem, ridges: Sequence[float], solver: str) -> FitPath:
     gammas, iterations = PATH_SOLVERS[solver](problem, ridges)
-    residual = [
-        problem._replace(ridge=ridge, metric=problem.metric.shifted(ridge)).residual(gamma)
-        for gamma, ridge in zip(gammas, ridges, strict=True)
-    ]
-    return FitPath(array_namespace(problem.x).stack(gammas), solver, iterations, np.array(residual))
+    n, features = problem.x.shape[0], problem.metric.scale.size
+    residuals = []
+    for index, ridge in enumerate(ridges):
+        here = problem._replace(ridge=ridge, metric=problem.metric.shifted(ridge))
+        residuals.append(here.residual(gammas[index]))
+        if solver == "eigen" and not residuals[-1] <= problem.rtol:
+            # What one decomposition for all hides, a solution for this ridge alone may find.
+            alone = SOLVERS["dual" if n <= features else "primal"](here)
+            gammas[index], residuals[-1] = alone.gamma, alone.residual
+    return FitPath(
+        array_namespace(problem.x).stack(gammas), solver, iterations, np.array(residuals)
+    )
 
 
 def _warn_above(rtol: float, solver: str, residual: float) -> None:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
+from iclkit import _validate
+
 
 class _Shifted(NamedTuple):
     """What one shift adds to the recurrence: its iterate, its direction, and two coefficients."""
@@ -56,12 +58,26 @@ def conjugate_gradients(
     iterations : int
         Products with K.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or `operator` returns another shape.
+
     Notes
     -----
     All shifted systems share their Krylov space, and their residuals are multiples ζ of the
     residual at the smallest shift, which is the slowest to converge. Source: A. Frommer and
     P. Maass, SIAM J. Sci. Comput. 20 (1999), 1831; eq-shifted in the book.
     """
+    _validate.function("operator", operator)
+    rhs = _validate.array("rhs", rhs, None, keep_float32=True)
+    shifts = _validate.ridge("shifts", shifts).tolist()
+    if not isinstance(shifts, list) or not shifts or isinstance(shifts[0], list):
+        raise ValueError(f"shifts must be a sequence of at least one number, got {shifts}")
+    rtol = _validate.finite("rtol", rtol)
+    maxiter = _validate.count("maxiter", maxiter, least=0)
+    if norm is not None:
+        _validate.function("norm", norm)
     xp = array_namespace(rhs)
     base = min(shifts)
     zero = xp.zeros_like(rhs)
@@ -72,7 +88,10 @@ def conjugate_gradients(
     goal, active = rtol * size, set(range(len(shifts)))
     step_before, turn, iterations = 1.0, 0.0, 0
     while active and square > 0 and iterations < maxiter:
-        image = operator(direction) + base * direction
+        image = operator(direction)
+        if getattr(image, "shape", None) != rhs.shape:
+            raise ValueError(f"operator must return the shape of rhs, {rhs.shape}, got {image!r}")
+        image = image + base * direction
         curvature = float(xp.sum(direction * image))
         if not curvature > 0:  # the direction has left the range of K, or a NaN has come up
             break

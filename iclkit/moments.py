@@ -161,14 +161,15 @@ def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -
 
 def _check(moments: Moments, like: Any = None) -> Moments:
     """Check the shapes of moments, and move them to the array library of `like`."""
-    A, B = moments.A, moments.B
+    source = "Moments, as of iclkit.moments.population_moments"
+    _validate.instance("moments", moments, Moments, source)
+    A = _validate.array("moments.A", moments.A, (None, None))
+    d = A.shape[0]
+    A = _validate.array("moments.A", A, (d, d + 1))
+    B = _validate.array("moments.B", moments.B, (d + 1, d + 1))
     if like is not None:
         xp = array_namespace(like)
         A, B = (xp.asarray(array) for array in (A, B))
-    A = _validate.array("moments.A", A, (None, None))
-    d = A.shape[0]
-    A = _validate.array("moments.A", A, (d, d + 1))
-    B = _validate.array("moments.B", B, (d + 1, d + 1))
     variance = _validate.scalar(
         _validate.nonnegative, "moments.label_variance", moments.label_variance
     )

@@ -23,6 +23,7 @@ WIDE = (7.2, 3.5)
 # The same thing has the same colour in the whole book.
 COLOURS = {"icl": "#3a7fd0", "idg": "#d1600f", "bayes": "#808080", "neutral": "#797979"}
 
+_AXES = "matplotlib axes"
 _END = "end-of-line"  # marks the names that `spread_labels` may move
 
 _STYLE = {
@@ -96,6 +97,19 @@ def ordered_colours(n: int) -> list[tuple[float, ...]]:
     return [tuple(colour) for colour in mpl.colormaps["plasma"](np.linspace(0.38, 0.7, n))]
 
 
+def _check(ax: Any, colour: Any, label: Any) -> None:
+    _validate.instance("ax", ax, Axes, _AXES)
+    if not mpl.colors.is_color_like(colour):
+        raise ValueError(f"colour must be a matplotlib colour, got {colour!r}")
+    if label is not None:
+        _validate.instance("label", label, str, "a string")
+
+
+def _require_shape(name: str, shape: tuple[int, ...], *allowed: tuple[int, ...]) -> None:
+    if shape not in allowed:
+        raise ValueError(f"{name} must have shape {' or '.join(map(str, allowed))}, got {shape}")
+
+
 def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, **line: Any) -> None:
     """Draw a theory curve as a line, named at its right end; divergences leave the frame.
 
@@ -116,8 +130,16 @@ def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, *
     -------
     None
         Draws on `ax`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `x` and `y` are not numbers of one shape, or another argument is of another kind.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    _check(ax, colour, label)
+    x, y = _validate.real("x", x), _validate.real("y", y)
+    _require_shape("y", y.shape, (x.size,))
+    _require_shape("x", x.shape, (x.size,))
     y = np.where(np.isfinite(y), y, np.nan)
     ax.plot(x, y, color=colour, **line)
     shown = np.flatnonzero(np.isfinite(y))
@@ -146,7 +168,8 @@ def simulation(
     ax : matplotlib.axes.Axes
         Where to draw.
     x, mean, error : array of shape (n,)
-        Where, the means, and their standard errors.
+        Where, the means, and their standard errors, or two rows of them: below and above. Points
+        that are not finite are left out.
     colour : color
         Any matplotlib colour.
     label : str, optional
@@ -158,7 +181,19 @@ def simulation(
     -------
     None
         Draws on `ax`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the numbers do not match, an error is negative, or another argument is of another kind.
     """
+    _check(ax, colour, label)
+    published = _validate.flag("published", published)
+    x, mean, error = map(_validate.real, ("x", "mean", "error"), (x, mean, error))
+    _require_shape("mean", mean.shape, x.shape)
+    _require_shape("error", error.shape, (), mean.shape, (2, *mean.shape))
+    if np.any(error < 0):
+        raise ValueError(f"error must be at least 0, got {np.nanmin(error)}")
     face = "none" if published else colour
     ax.errorbar(
         x, mean, yerr=error, fmt="o", color=colour, mfc=face, label=label, elinewidth=1.2, zorder=3
@@ -177,7 +212,13 @@ def spread_labels(ax: Axes) -> None:
     -------
     None
         Shifts the names vertically on `ax`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `ax` is no axes.
     """
+    _validate.instance("ax", ax, Axes, _AXES)
     names = [text for text in ax.texts if text.get_gid() == _END]
     to_points = 72 / ax.figure.dpi
     wanted = np.array([ax.transData.transform(text.xy)[1] for text in names]) * to_points
@@ -207,6 +248,11 @@ def limit(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None) ->
     -------
     None
         Draws on `ax`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is refused by `theory`.
     """
     theory(ax, x, y, colour=colour, label=label, linestyle=":")
 
@@ -227,7 +273,17 @@ def threshold(ax: Axes, x: float, name: str) -> None:
     -------
     None
         Draws on `ax`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `x` is no finite number, or another argument is of another kind.
     """
+    _validate.instance("ax", ax, Axes, _AXES)
+    _validate.instance("name", name, str, "a string")
+    x = _validate.scalar(_validate.real, "x", x)
+    if not np.isfinite(x):
+        raise ValueError(f"x must be finite, got {x}")
     ax.axvline(x, color=COLOURS["neutral"], linewidth=0.8, linestyle="--", zorder=0)
     ax.annotate(
         name, (x, 1), xycoords=ax.get_xaxis_transform(), xytext=(4, 0),
@@ -255,6 +311,19 @@ def histogram(ax: Axes, samples: Any, bins: Any, *, colour: Any, label: str | No
     -------
     None
         Draws on `ax`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `samples` is not of finite numbers, `bins` neither a number nor increasing edges.
     """
+    _check(ax, colour, label)
+    samples, bins = _validate.real("samples", samples), _validate.real("bins", bins)
+    if samples.size == 0 or not np.all(np.isfinite(samples)):
+        raise ValueError(f"samples must be finite, and at least one, got {samples}")
+    if bins.ndim == 0:
+        bins = _validate.count("bins", int(bins) if bins % 1 == 0 else float(bins))
+    elif bins.ndim > 1 or bins.size < 2 or not np.all(np.diff(bins) > 0):
+        raise ValueError(f"bins must be a number or increasing edges, got {bins}")
     density, edges = np.histogram(np.ravel(samples), bins=bins, density=True)
     ax.stairs(density, edges, fill=True, color=colour, alpha=0.35, label=label)

@@ -6,18 +6,22 @@ takes a `Problem` to a `Solution`, and is entered in `SOLVERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from iclkit import backend, cost
-from iclkit.features import adjoint, gram, kernel, normal, predict
+from iclkit import _graded, _linalg, _validate, backend, cost
+from iclkit._products import adjoint, gram, kernel, normal, predict
 from iclkit.krylov import conjugate_gradients
 
 # What a pass of iterations in float32 may gain, with a margin to rounding.
 _FLOAT32_GAIN = 3e-6
+# Eigenvalues are known to rounding of the largest: above this share of it, to enough digits.
+_RESOLVED = 1e-6
+# Features are formed for an orthogonal factor of up to so many operations, some seconds.
+_FORMED = 1e10
 
 
 class Metric(NamedTuple):
@@ -28,7 +32,8 @@ class Metric(NamedTuple):
     left, right : arrays of shape (d, d) and (d + 1, d + 1)
         Eigenvectors of XᵀX and of HᵀH.
     variances : array of shape (d, d + 1)
-        Products of their eigenvalues over n, in float64; what is not above rounding is 0.
+        Products of their eigenvalues over n, in float64 and each to its own precision, whatever
+        the units of a column are; 0 where the columns are dependent.
     scale : array of shape (d, d + 1)
         (variances + ridge)^(-1/2), and 0 where nothing varies and no ridge is.
     """
@@ -70,21 +75,39 @@ def metric(x: Any, h: Any, ridge: float) -> Metric:
     -------
     Metric
         In 4nd² + O(d³) operations.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
     """
-    xp = array_namespace(x, h)
-    (s, left), (t, right) = (xp.linalg.eigh(_second_moments(part)) for part in (x, h))
-    variances = s[:, None] * t[None, :] / x.shape[0]
-    least = 10 * h.shape[1] * float(xp.finfo(xp.float64).eps) * xp.max(variances)
-    variances = xp.where(variances > least, variances, 0.0)
+    x = _validate.array("x", x, (None, None), keep_float32=True)
+    n, d = x.shape
+    h = _validate.array("h", h, (n, d + 1), keep_float32=True, like=x)
+    ridge = _validate.scalar(_validate.ridge, "ridge", ridge)
+    (s, left), (t, right) = (_second_moments(part) for part in (x, h))
+    variances = s[:, None] * t[None, :] / n
     return Metric(left, right, variances, variances).shifted(ridge)
 
 
-def _second_moments(part: Any) -> Any:
+def _second_moments(part: Any) -> tuple[Any, Any]:
+    """Eigenvalues and eigenvectors of the second moments of the columns."""
     # In float64, as directions of little variance are lost in float32, and with them their part
     # of every residual.
     xp = array_namespace(part)
-    blocks = (xp.astype(part[rows, :], xp.float64, copy=False) for rows in backend.row_blocks(part))
-    return sum(block.T @ block for block in blocks)
+
+    def blocks() -> Iterator[Any]:
+        for rows in backend.row_blocks(part):
+            yield xp.astype(part[rows, :], xp.float64, copy=False)
+
+    values, vectors = xp.linalg.eigh(sum(block.T @ block for block in blocks()))
+    if bool(values[0] > _RESOLVED * values[-1]):
+        return values, vectors
+    triangle = xp.zeros_like(vectors)
+    for block in blocks():
+        triangle = xp.linalg.qr(xp.concat([triangle, block]))[1]
+    exact = _graded.second_moments(backend.to_numpy(triangle))
+    return tuple(xp.asarray(array, device=device(vectors)) for array in exact)
 
 
 class Problem(NamedTuple):
@@ -102,6 +125,8 @@ class Problem(NamedTuple):
         Tolerance of the residual.
     low : dtype
         Precision of the iterations of "cg".
+    units : array of shape (d, d + 1), or 1
+        By what Γ of these data is larger than the one whose norm is to be least.
     """
 
     x: Any
@@ -111,6 +136,7 @@ class Problem(NamedTuple):
     metric: Metric
     rtol: float
     low: Any
+    units: Any = 1.0
 
     def residual(self, gamma: Any) -> float:
         """Norm of the whitened gradient at Γ relative to that at 0, in float64."""
@@ -124,12 +150,14 @@ class Problem(NamedTuple):
         n, d = self.x.shape
         xp = array_namespace(self.x)
         t = backend.to_numpy(xp.mean(self.metric.variances, axis=0)) / n
-        t = np.maximum(t, max(1e-12 * t.max(), 1e-300))
+        t = np.maximum(t, max(1e-12 * t.max(), 1e-75))
         return cost.iterations(solver, n, d, t, self.ridge, self.rtol)
 
     def limit(self, solver: str) -> int:
         """Say after how many iterations a solver is given up."""
-        return round(5 * self.iterations(solver)) + 100
+        # Without rounding, as many as there are unknowns would do.
+        unknowns = min(self.x.shape[0], self.metric.scale.size)
+        return round(min(5 * self.iterations(solver), 10 * unknowns)) + 100
 
 
 class Solution(NamedTuple):
@@ -276,11 +304,11 @@ def _refine(
         return xp.zeros_like(rhs), 0
 
     def precondition(v: Any) -> Any:
-        half = backend.solve_triangular(factor, xp.astype(v, xp.float32))
-        return xp.astype(backend.solve_triangular(factor, half, transpose=True), xp.float64)
+        half = _linalg.solve_triangular(factor, xp.astype(v, xp.float32))
+        return xp.astype(_linalg.solve_triangular(factor, half, transpose=True), xp.float64)
 
     # The factor makes digits cheap, and near n = d(d + 1) the errors need more of them.
-    return backend.conjugate_gradients(
+    return _linalg.conjugate_gradients(
         apply, rhs, precondition, rtol=max(1e-5 * problem.rtol, 1e-14), maxiter=300
     )
 
@@ -293,7 +321,7 @@ def _factor(matrix: Any, ridge: float) -> Any | None:
         rows = block.stop - block.start
         matrix[block, :] += ridge * xp.eye(rows, matrix.shape[1], k=block.start, **like)
     try:
-        factor = backend.cholesky(matrix)
+        factor = _linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         return None
     # Some libraries return NaN instead of raising.
@@ -305,17 +333,15 @@ def _factor(matrix: Any, ridge: float) -> Any | None:
 
 def _dual(problem: Problem) -> Solution:
     x, h, y = _in_float64(problem)
-    rank = x.shape[1] * h.shape[1]
-    solution = _solve_semidefinite(kernel(x, h), y, problem.ridge, rank)
-    return _checked(problem, adjoint(x, h, solution), 0)
+    return _direct(problem, kernel(x, h), y, lambda z: adjoint(x, h, z))
 
 
 def _primal(problem: Problem) -> Solution:
     x, h, y = _in_float64(problem)
     xp = array_namespace(x)
+    shape = (x.shape[1], h.shape[1])
     rhs = xp.reshape(adjoint(x, h, y), (-1,))
-    solution = _solve_semidefinite(gram(x, h), rhs, problem.ridge, x.shape[0])
-    return _checked(problem, xp.reshape(solution, (x.shape[1], h.shape[1])), 0)
+    return _direct(problem, gram(x, h), rhs, lambda gamma: xp.reshape(gamma, shape))
 
 
 def _in_float64(problem: Problem) -> list[Any]:
@@ -323,37 +349,83 @@ def _in_float64(problem: Problem) -> list[Any]:
     return [xp.astype(part, xp.float64, copy=False) for part in problem[:3]]
 
 
-SOLVERS: dict[str, Callable[[Problem], Solution]] = {
-    "dual": _dual,
-    "dual-mixed": _dual_mixed,
-    "dual-cg": _dual_cg,
-    "primal": _primal,
-    "primal-mixed": _primal_mixed,
-    "primal-cg": _primal_cg,
-}
+def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]) -> Solution:
+    """Solve (K + ridge) z = b by its factor, or if rounding hides a part of it, without squares."""
+    n, features = problem.x.shape[0], problem.metric.scale.size
+    found = None
+    if problem.ridge > 0 or matrix.shape[0] == min(n, features):
+        z = _solve_definite(matrix, rhs, problem.ridge)
+        found = None if z is None else _checked(problem, gamma(z), 0)
+    if found is not None and found.residual <= problem.rtol:
+        return found
+    if n * features * min(n, features) <= _FORMED:
+        return _checked(problem, _from_features(problem), 0)
+    return found or _checked(problem, _from_spectrum(problem, matrix, rhs, gamma), 0)
 
 
-def _solve_semidefinite(matrix: Any, rhs: Any, ridge: float, rank: int) -> Any:
-    """Solve (K + ridge·I) z = b for K ⪰ 0 of at most that rank; if singular, z has least norm."""
+def _solve_definite(matrix: Any, rhs: Any, ridge: float) -> Any | None:
+    """Solve (K + ridge) z = b, or return None where K + ridge is singular to rounding."""
     xp = array_namespace(matrix)
-    size = matrix.shape[0]
-    precision = size * float(xp.finfo(matrix.dtype).eps)
-    if ridge > 0 or rank >= size:
-        factor = _factor(xp.asarray(matrix, copy=True), ridge)
-        pivots = None if factor is None else xp.linalg.diagonal(factor) ** 2
-        # Pivots near rounding mean a hidden lack of rank, such as repeated contexts.
-        if pivots is not None and bool(xp.min(pivots) > 100 * precision * xp.max(pivots)):
-            half = backend.solve_triangular(factor, rhs)
-            return backend.solve_triangular(factor, half, transpose=True)
-    return _spectral_solve(*xp.linalg.eigh(matrix), rhs, ridge)
+    factor = _factor(xp.asarray(matrix, copy=True), ridge)
+    if factor is None:
+        return None
+    # Pivots near rounding mean a hidden lack of rank, such as repeated contexts. Each is what is
+    # left of an entry of the diagonal, so that units do not count.
+    pivots = xp.linalg.diagonal(factor) ** 2
+    least = 100 * _precision(matrix) * (xp.linalg.diagonal(matrix) + ridge)
+    if not bool(xp.all(pivots > least)):
+        return None
+    half = _linalg.solve_triangular(factor, rhs)
+    return _linalg.solve_triangular(factor, half, transpose=True)
+
+
+def _precision(matrix: Any) -> float:
+    return matrix.shape[0] * float(array_namespace(matrix).finfo(matrix.dtype).eps)
+
+
+def _from_features(problem: Problem) -> Any:
+    """Solve by an orthogonal factor of the features, on the host."""
+    n, d = problem.x.shape
+    x, h, y = (backend.to_numpy(part) for part in _in_float64(problem))
+    phi = (x[:, :, None] * h[:, None, :]).reshape(n, -1)
+    size, root = phi.shape[1], problem.ridge**0.5
+    # A ridge is a sum of squares more: of what is left of the labels, over the ridge, below the
+    # threshold, and of the entries of Γ above.
+    if problem.ridge > 0 and n <= size:
+        phi = np.concatenate([phi, root * np.eye(n)], axis=1)
+    elif problem.ridge > 0:
+        phi, y = np.concatenate([phi, root * np.eye(size)]), np.concatenate([y, np.zeros(size)])
+    units = np.ravel(backend.to_numpy(problem.units))
+    gamma = _graded.least_squares(phi, y, units)[:size].reshape(d, d + 1)
+    xp = array_namespace(problem.x)
+    return xp.asarray(gamma, device=device(problem.x))
+
+
+def _from_spectrum(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]) -> Any:
+    """Solve without the eigenvalues that are below rounding; the residual tells what they were."""
+    xp = array_namespace(matrix)
+    # On the dual side there are no units of columns but the caller's.
+    units = xp.reshape(xp.asarray(problem.units, dtype=matrix.dtype, device=device(matrix)), (-1,))
+    matrix *= units[:, None]
+    matrix *= units[None, :]
+    solution = _spectral_solve(*xp.linalg.eigh(matrix), units * rhs, problem.ridge)
+    return gamma(units * solution)
 
 
 def _spectral_solve(values: Any, vectors: Any, rhs: Any, ridge: float) -> Any:
     xp = array_namespace(values)
-    precision = values.shape[0] * float(xp.finfo(values.dtype).eps)
-    kept = values > precision * xp.max(xp.abs(values))
+    kept = values > _precision(vectors) * xp.max(xp.abs(values))
     inverse = xp.where(kept, 1 / xp.where(kept, values + ridge, 1.0), 0.0)
     return vectors @ (inverse * (vectors.T @ rhs))
+
+
+SOLVERS: dict[str, Callable[[Problem], Solution]] = dict(
+    zip(
+        cost.SOLVERS,
+        (_dual, _dual_mixed, _dual_cg, _primal, _primal_mixed, _primal_cg),
+        strict=True,
+    )
+)
 
 
 # Many ridges at once -----------------------------------------------------------------------------

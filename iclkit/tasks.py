@@ -34,7 +34,7 @@ def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
     Raises
     ------
     ValueError, TypeError
-        If `k` or `d` is not an integer of at least 1, or `prior` is unknown.
+        If `k` or `d` is not an integer of at least 1, `rng` no generator, or `prior` unknown.
 
     Notes
     -----
@@ -42,6 +42,7 @@ def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
     """
     k, d = _validate.count("k", k), _validate.count("d", d)
     _validate.choice("prior", prior, PRIORS)
+    _validate.generator("rng", rng)
     w = rng.standard_normal((k, d))
     if prior == "sphere":
         xp = array_namespace(w)
@@ -72,10 +73,11 @@ def assign_tasks(n: int, k: int, rng: Any, *, assignment: str = "uniform") -> An
     Raises
     ------
     ValueError, TypeError
-        If `n` or `k` is not an integer of at least 1, or `assignment` is unknown.
+        If `n` or `k` is not an integer of at least 1, `rng` no generator, or `assignment` unknown.
     """
     n, k = _validate.count("n", n), _validate.count("k", k)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
+    _validate.generator("rng", rng)
     if assignment == "uniform":
         return rng.integers(0, k, n)
     uniform = rng.random(n)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iclkit import backend, features
+from iclkit import _products, backend, features
 
 
 def draw(n, d, seed=0):
@@ -24,7 +24,7 @@ def blocks(request, monkeypatch):
     """Divide the rows into blocks of this size, here and in every product."""
     if request.param is not None:
         whole = backend.row_blocks
-        monkeypatch.setattr(features, "row_blocks", lambda a, rows=None: whole(a, request.param))
+        monkeypatch.setattr(_products, "row_blocks", lambda a, rows=None: whole(a, request.param))
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 4), (7, 3), (23, 5)])
