@@ -8,62 +8,52 @@ neither does Jacobi's SVD. They are for matrices that fit on the host.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.linalg import lapack, qr, solve_triangular
 
 
-class _Factors(NamedTuple):
-    """matrix[:, order] = Q R · size[order], to rounding in each column; R has full rank."""
+def _factor(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Q, R and an order of the columns with matrix[:, order] = Q R, to rounding in each row.
 
-    q: np.ndarray
-    r: np.ndarray
-    order: np.ndarray
-    size: np.ndarray
-
-    def rows(self) -> np.ndarray:
-        """Return R · size in the order of the matrix: its rows span the row space."""
-        rows = np.empty_like(self.r)
-        rows[:, self.order] = self.r
-        return rows * self.size
-
-
-def _factor(matrix: np.ndarray) -> _Factors:
-    size = np.linalg.norm(matrix, axis=0)
-    size[size == 0] = 1.0
-    scaled = matrix / size
+    Source: A. J. Cox and N. J. Higham, Stability of Householder QR factorization for weighted
+    least squares problems (1998).
+    """
     # Large rows first: else a small one is lost in a sum with a large one.
-    sorted_rows = np.argsort(-np.max(np.abs(scaled), axis=1), kind="stable")
-    q, r, order = qr(scaled[sorted_rows], mode="economic", pivoting=True, check_finite=False)
+    rows = np.argsort(-np.max(np.abs(matrix), axis=1), kind="stable")
+    q, r, order = qr(matrix[rows], mode="economic", pivoting=True, check_finite=False)
+    q[rows] = q.copy()
+    return q, r, order
+
+
+def _independent(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Q and B with matrix = Q B, to rounding in each column; the rows of B are a basis."""
+    size = np.linalg.norm(matrix, axis=0)
+    q, r, order = _factor(matrix / np.where(size > 0, size, 1.0))
     pivots = np.abs(np.diagonal(r))
     rank = np.count_nonzero(pivots > max(matrix.shape) * np.finfo(float).eps * pivots[0])
-    q[sorted_rows] = q.copy()
-    return _Factors(q[:, :rank], r[:rank], order, size)
+    rows = np.empty((rank, matrix.shape[1]))
+    rows[:, order] = r[:rank]
+    return q[:, :rank], rows * size
 
 
-def least_squares(matrix: np.ndarray, rhs: np.ndarray, units: np.ndarray | float = 1.0):
+def least_squares(
+    matrix: np.ndarray, rhs: np.ndarray, units: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Minimise |A z - b|, and among the minimisers |z / units|."""
-    factors = _factor(matrix)
-    rank, columns = factors.r.shape
-    reached = factors.q.T @ rhs
-    if rank == 0:
-        return np.zeros(columns)
-    if rank == columns:
-        solution = np.empty(columns)
-        solution[factors.order] = solve_triangular(factors.r, reached, check_finite=False)
-        return solution / factors.size
-    # What is left is one equation a row, all independent: the shortest solution is in their span.
-    span = _factor((factors.rows() * units).T)
-    reached = (reached / span.size)[span.order]
-    return units * (span.q @ solve_triangular(span.r, reached, trans="T", check_finite=False))
+    basis, rows = _independent(matrix)
+    if rows.size == 0:
+        return np.zeros(matrix.shape[1])
+    # One equation a row is left, all independent: the shortest solution is in their span.
+    q, r, order = _factor((rows * units).T)
+    reached = (basis.T @ rhs)[order]
+    return units * (q @ solve_triangular(r, reached, trans="T", check_finite=False))
 
 
 def second_moments(triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the eigenvalues of RᵀR, each to its own precision, and the eigenvectors, all columns."""
-    columns = triangle.shape[1]
-    span = _factor(triangle).rows().T
-    values, rank = np.zeros(columns), span.shape[1]
+    span = _independent(triangle)[1].T
+    columns, rank = span.shape
+    values = np.zeros(columns)
     if rank == 0:
         return values, np.eye(columns)
     singular, vectors, _, scale, *_ = lapack.dgejsv(span, joba=2, jobu=1, jobv=3)

@@ -90,14 +90,14 @@ def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
     ----------
     factor : array of shape (n, n)
         Lower triangular L.
-    rhs : array of shape (n,)
-        The right-hand side b.
+    rhs : array of shape (n,) or (n, m)
+        The right-hand side b, or some of them.
     transpose : bool
         Solve with Lᵀ instead of L.
 
     Returns
     -------
-    array of shape (n,)
+    array of the shape of `rhs`
         The solution z.
     """
     if is_numpy_array(factor):

@@ -32,7 +32,7 @@ def real(name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except Exception:  # ragged lists, lazy arrays: whatever the reason is, it is no array
         array = np.asarray(None)
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:  # longer ones may overflow
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
     return array.astype(np.float64)
 
@@ -135,12 +135,12 @@ def instance(name: str, value: Any, kind: type, source: str) -> Any:
     return value
 
 
-def generator(name: str, value: Any) -> Any:
-    """Return a random generator of numpy or cupy."""
-    if type(value).__name__ != "Generator" or _library(value) not in ("numpy", "cupy"):
-        raise TypeError(
-            f"{name} must be a numpy.random.Generator or cupy.random.Generator, got {value!r}"
-        )
+def generator(name: str, value: Any, like: Any = None) -> Any:
+    """Return a random generator of numpy or cupy, and of the library of `like`, where given."""
+    libraries = ("numpy", "cupy") if like is None else (_library(like),)
+    if type(value).__name__ != "Generator" or _library(value) not in libraries:
+        wanted = " or ".join(f"{library}.random.Generator" for library in libraries)
+        raise TypeError(f"{name} must be a {wanted}, got {value!r}")
     return value
 
 

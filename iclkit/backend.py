@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import is_cupy_array
+from array_api_compat import array_namespace, is_cupy_array
 
 from iclkit import _validate
 
@@ -132,16 +132,20 @@ def row_blocks(array: Any, rows: int | None = None) -> list[slice]:
         If `array` is not a matrix of floating-point numbers, or `rows` not an integer of at least
         1.
     """
-    xp = _validate.namespace("array", array)
-    if not xp.isdtype(array.dtype, "real floating"):
-        raise TypeError(f"array must hold floating-point numbers, got dtype {array.dtype}")
-    if array.ndim != 2 or 0 in array.shape:
+    try:
+        n, m = array.shape
+        number = array_namespace(array).finfo(array.dtype).bits // 8
+    except Exception:  # asked in inner loops: to try is quicker than to look
+        kind = type(array).__name__
+        raise TypeError(
+            f"array must be a matrix of floating-point numbers, got {kind}: {array!r}"
+        ) from None
+    if n == 0 or m == 0:
         raise ValueError(f"array must have shape (any, any), got {tuple(array.shape)}")
-    n, m = array.shape
     if rows is None:
-        number = xp.finfo(array.dtype).bits // 8
         rows = max(1, (2**28 if is_cupy_array(array) else 2**18) // (m * number))
-    rows = _validate.count("rows", rows)
+    else:
+        rows = _validate.count("rows", rows)
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 

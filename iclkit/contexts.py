@@ -57,7 +57,7 @@ def _check(w: Any, ell: int, rho: float, streams: Streams) -> tuple[Any, int, fl
     w = _validate.array("w", w, (None, None))
     _validate.instance("streams", streams, Streams, "what iclkit.backend.streams returns")
     for name, stream in streams._asdict().items():
-        _validate.generator(f"streams.{name}", stream)
+        _validate.generator(f"streams.{name}", stream, like=w)
     return w, _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
 
 

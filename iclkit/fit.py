@@ -15,7 +15,7 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate, backend, cost, features
 from iclkit.moments import Moments, prediction_error
-from iclkit.solvers import PATH_SOLVERS, SOLVERS, Problem, metric
+from iclkit.solvers import PATH_SOLVERS, SOLVERS, Metric, Problem
 
 # "auto" forms no matrix of more bytes: 46,000² numbers in float32.
 _LARGEST = 2**33
@@ -171,7 +171,7 @@ def fit_gamma(
     data = _moderate(x, h, y, columns=free)
     ridge, shrinkage = data.ridge(lam * n / d)
     low = getattr(array_namespace(x), precision)
-    problem = Problem(*data[:3], ridge, metric(*data[:2], ridge), rtol, low)
+    problem = Problem(*data[:3], ridge, Metric.of(*data[:2], ridge), rtol, low)
     if free:
         problem = problem._replace(units=data.units())
     choice = solver if solver != "auto" else _choose(problem)
@@ -239,7 +239,7 @@ def fit_gamma_path(
     ridges, shrinkage = zip(*(data.ridge(float(lam) * n / d) for lam in lams), strict=True)
     least = min(ridges)
     low = array_namespace(x).float64
-    problem = Problem(*data[:3], least, metric(*data[:2], least), rtol, low)
+    problem = Problem(*data[:3], least, Metric.of(*data[:2], least), rtol, low)
     side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
     choice, spare = solver, solver == "auto" and 8 * size**2 <= _LARGEST
     if solver == "auto":
@@ -301,26 +301,26 @@ def _divided(name: str, array: Any, columns: bool) -> tuple[Any, np.ndarray]:
     """Divide numbers far from 1 by powers of 2, which round nothing, so that none overflows."""
     xp = array_namespace(array)
     largest = backend.to_numpy(xp.maximum(xp.max(array, axis=0), -xp.min(array, axis=0)))
-    some = largest[largest > 0]
-    if some.size and not (some.max() >= 1e-75 and some.min() >= 1e-50 * some.max()):
+    most = largest.max()
+    least = np.min(largest, where=largest > 0, initial=most)
+    if most > 0 and not (most >= 1e-75 and least >= 1e-50 * most):
         raise ValueError(
             f"{name} must be 0 or have numbers above 1e-75 in size, and columns within a factor "
             f"of 1e50, got {largest} as the largest of each column"
         )
     if not columns:
-        largest = np.max(largest)
+        largest = np.asarray(most)
     near = (largest == 0) | ((largest >= 1e-3) & (largest <= 1e2))
-    scale = np.where(near, 1.0, 2.0 ** (np.frexp(largest)[1] - 1))
     if np.all(near):
-        return array, scale
+        return array, np.ones_like(largest)
+    scale = np.where(near, 1.0, 2.0 ** (np.frexp(largest)[1] - 1))
     return array / xp.asarray(scale, dtype=array.dtype, device=device(array)), scale
 
 
 def _precision(dtype: Any) -> str:
-    try:
-        name = np.dtype(dtype).name  # float64 for None
-    except Exception:  # whatever numpy makes of it, it is no dtype
-        name = dtype
+    name = "float64" if dtype is None else dtype
+    if isinstance(dtype, (type, np.dtype)):
+        name = np.dtype(dtype).name
     return _validate.choice("dtype", name, ("float32", "float64"))
 
 

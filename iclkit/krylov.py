@@ -84,7 +84,13 @@ def conjugate_gradients(
     systems = [_Shifted(shift - base, zero, rhs, 1.0, 1.0) for shift in shifts]
     residual, direction = rhs, rhs
     square = float(xp.sum(rhs * rhs))
-    size = square**0.5 if norm is None else norm(rhs)
+
+    def size_of(residual: Any, square: float) -> float:
+        if norm is None:
+            return square**0.5
+        return _validate.scalar(_validate.real, "norm of a residual", norm(residual))
+
+    size = size_of(rhs, square)
     goal, active = rtol * size, set(range(len(shifts)))
     step_before, turn, iterations = 1.0, 0.0, 0
     while active and square > 0 and iterations < maxiter:
@@ -98,7 +104,7 @@ def conjugate_gradients(
         step = square / curvature
         residual = residual - step * image
         square_before, square = square, float(xp.sum(residual * residual))
-        size = square**0.5 if norm is None else norm(residual)
+        size = size_of(residual, square)
         for index in tuple(active):
             system = systems[index]
             zeta = _next_zeta(system, step, step_before, turn)

@@ -325,5 +325,11 @@ def histogram(ax: Axes, samples: Any, bins: Any, *, colour: Any, label: str | No
         bins = _validate.count("bins", int(bins) if bins % 1 == 0 else float(bins))
     elif bins.ndim > 1 or bins.size < 2 or not np.all(np.diff(bins) > 0):
         raise ValueError(f"bins must be a number or increasing edges, got {bins}")
-    density, edges = np.histogram(np.ravel(samples), bins=bins, density=True)
+    try:
+        counts, edges = np.histogram(samples, bins=bins)
+    except ValueError:
+        raise ValueError(f"bins must be wider than rounding of samples, got {bins}") from None
+    if not counts.any():
+        raise ValueError(f"bins must hold at least one of samples, got {bins}")
+    density = counts / counts.sum() / np.diff(edges)
     ax.stairs(density, edges, fill=True, color=colour, alpha=0.35, label=label)

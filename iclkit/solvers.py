@@ -43,6 +43,13 @@ class Metric(NamedTuple):
     variances: Any
     scale: Any
 
+    @classmethod
+    def of(cls, x: Any, h: Any, ridge: float) -> Metric:
+        """Find it from data that have been checked, see `metric`."""
+        (s, left), (t, right) = (_second_moments(part) for part in (x, h))
+        variances = s[:, None] * t[None, :] / x.shape[0]
+        return cls(left, right, variances, variances).shifted(ridge)
+
     def whiten(self, gradient: Any) -> Any:
         """Apply P^(-1/2) to an array of shape (d, d + 1), in the basis of the eigenvectors."""
         return self.scale * (self.left.T @ gradient @ self.right)
@@ -85,9 +92,7 @@ def metric(x: Any, h: Any, ridge: float) -> Metric:
     n, d = x.shape
     h = _validate.array("h", h, (n, d + 1), keep_float32=True, like=x)
     ridge = _validate.scalar(_validate.ridge, "ridge", ridge)
-    (s, left), (t, right) = (_second_moments(part) for part in (x, h))
-    variances = s[:, None] * t[None, :] / n
-    return Metric(left, right, variances, variances).shifted(ridge)
+    return Metric.of(x, h, ridge)
 
 
 def _second_moments(part: Any) -> tuple[Any, Any]:
@@ -369,14 +374,14 @@ def _solve_definite(matrix: Any, rhs: Any, ridge: float) -> Any | None:
     factor = _factor(xp.asarray(matrix, copy=True), ridge)
     if factor is None:
         return None
-    # Pivots near rounding mean a hidden lack of rank, such as repeated contexts. Each is what is
-    # left of an entry of the diagonal, so that units do not count.
-    pivots = xp.linalg.diagonal(factor) ** 2
-    least = 100 * _precision(matrix) * (xp.linalg.diagonal(matrix) + ridge)
-    if not bool(xp.all(pivots > least)):
-        return None
-    half = _linalg.solve_triangular(factor, rhs)
-    return _linalg.solve_triangular(factor, half, transpose=True)
+    # A step of inverse iteration tells the least eigenvalue, for a diagonal of ones, so that units
+    # do not count. Near rounding it means a hidden lack of rank, such as repeated contexts.
+    scale = xp.sqrt(xp.linalg.diagonal(matrix) + ridge)
+    probe = xp.cos(xp.arange(rhs.shape[0], dtype=rhs.dtype, device=device(rhs)))
+    half = _linalg.solve_triangular(factor, xp.stack([rhs, probe * scale], axis=1))
+    both = _linalg.solve_triangular(factor, half, transpose=True)
+    least = _norm(probe) / _norm(both[:, 1] * scale)
+    return both[:, 0] if least > 100 * _precision(matrix) else None
 
 
 def _precision(matrix: Any) -> float:
