@@ -51,11 +51,14 @@ def least_squares(
 
 def second_moments(triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the eigenvalues of RᵀR, each to its own precision, and the eigenvectors, all columns."""
-    span = _independent(triangle)[1].T
-    columns, rank = span.shape
-    values = np.zeros(columns)
-    if rank == 0:
-        return values, np.eye(columns)
-    singular, vectors, _, scale, *_ = lapack.dgejsv(span, joba=2, jobu=1, jobv=3)
-    values[:rank] = (singular * (scale[0] / scale[1])) ** 2
+    rows = _independent(triangle)[1]
+    columns = triangle.shape[1]
+    square = np.zeros((columns, columns))
+    square[: len(rows)] = rows
+    if not rows.size:
+        return np.zeros(columns), np.eye(columns)
+    # Of its ways, the one that is accurate in each entry of V for any scales of columns.
+    singular, _, vectors, scale, *_ = lapack.dgejsv(square, joba=0, jobu=0, jobv=0)
+    values = (singular * (scale[0] / scale[1])) ** 2
+    values[len(rows) :] = 0.0
     return values, vectors
