@@ -105,11 +105,6 @@ def _check(ax: Any, colour: Any, label: Any) -> None:
         _validate.instance("label", label, str, "a string")
 
 
-def _require_shape(name: str, shape: tuple[int, ...], *allowed: tuple[int, ...]) -> None:
-    if shape not in allowed:
-        raise ValueError(f"{name} must have shape {' or '.join(map(str, allowed))}, got {shape}")
-
-
 def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, **line: Any) -> None:
     """Draw a theory curve as a line, named at its right end; divergences leave the frame.
 
@@ -138,8 +133,8 @@ def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, *
     """
     _check(ax, colour, label)
     x, y = _validate.real("x", x), _validate.real("y", y)
-    _require_shape("y", y.shape, (x.size,))
-    _require_shape("x", x.shape, (x.size,))
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"x and y must be of one shape (n,), got {x.shape} and {y.shape}")
     y = np.where(np.isfinite(y), y, np.nan)
     ax.plot(x, y, color=colour, **line)
     shown = np.flatnonzero(np.isfinite(y))
@@ -190,8 +185,9 @@ def simulation(
     _check(ax, colour, label)
     published = _validate.flag("published", published)
     x, mean, error = map(_validate.real, ("x", "mean", "error"), (x, mean, error))
-    _require_shape("mean", mean.shape, x.shape)
-    _require_shape("error", error.shape, (), mean.shape, (2, *mean.shape))
+    if x.shape != mean.shape or error.shape not in ((), x.shape, (2, *x.shape)):
+        shapes = ", ".join(str(array.shape) for array in (x, mean, error))
+        raise ValueError(f"x, mean and error must be of one shape, got {shapes}")
     if np.any(error < 0):
         raise ValueError(f"error must be at least 0, got {np.nanmin(error)}")
     face = "none" if published else colour

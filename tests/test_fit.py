@@ -3,6 +3,8 @@
 import tracemalloc
 import warnings
 
+import array_api_strict
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from iclkit.backend import streams
 from iclkit.contexts import draw_statistics
 from iclkit.fit import ConvergenceWarning, fit_gamma, fit_gamma_path
 from iclkit.moments import population_moments, prediction_error, task_moments
-from iclkit.solvers import SOLVERS, Problem, metric
+from iclkit.solvers import PATH_SOLVERS, SOLVERS, Problem, metric
 from iclkit.tasks import assign_tasks, draw_tasks
 
 
@@ -122,6 +124,32 @@ def test_array_libraries(xp):
             np.testing.assert_allclose(
                 np.asarray(result.gamma), expected, atol=1e-8 * np.abs(expected).max()
             )
+
+
+@pytest.mark.parametrize("solver", ["auto", *PATH_SOLVERS])
+def test_every_ridge_of_a_path_keeps_the_tolerance(solver):
+    """Also where iterations are stopped, and for the ridge that they serve last."""
+    for n, seed in ((30, 0), (60, 1), (30, 2)):
+        x, h, y = data(n, 6, seed)
+        for rtol in (1e-2, 1e-4, 1e-6):
+            path = fit_gamma_path(x, h, y, [1e-2, 0.1, 1.0, 10.0], solver=solver, rtol=rtol)
+            assert np.all(path.residual <= rtol)
+
+
+def test_a_fit_predicts_and_knows_its_error(xp):
+    x, h, y = data(60, 5)
+    fit = fit_gamma(*(xp.asarray(part) for part in (x, h, y)))
+    expected = features(x, h) @ np.ravel(np.asarray(fit.gamma))
+    there = xp.asarray(x), xp.asarray(h)
+    np.testing.assert_allclose(np.asarray(fit.predict(*there)), expected, rtol=1e-12)
+    moments = population_moments(5, 10, 0.1)
+    assert fit.error(moments) == prediction_error(fit.gamma, moments) > 0.1
+    with pytest.raises(ValueError, match=r"h must have shape \(1, 6\), got \(60, 6\)"):
+        fit.predict(there[0][:1, :], there[1])
+    with pytest.raises(ValueError, match=r"gamma must have shape \(4, 5\), got \(5, 6\)"):
+        fit.predict(there[0][:, :4], there[1][:, :5])
+    with pytest.raises(TypeError, match="moments must be Moments"):
+        fit.error(0.1)
 
 
 def test_zero_labels_give_zero():
@@ -349,6 +377,169 @@ def test_extreme_scales_do_not_overflow(n):
     plain = fit_gamma_path(x, h, y, [0.0, 1.0, 1e15], rtol=1e-8)
     for one, other in zip(path.gamma * 1e90, plain.gamma, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
+# Units --------------------------------------------------------------------------------------------
+
+
+def exact(x, h, y, lam):
+    """The minimiser in 120 digits, from the definition, for features of full rank or a ridge."""
+    n, d = x.shape
+    with mpmath.workdps(120):
+        rows = [
+            [mpmath.mpf(a) * mpmath.mpf(b) for a in q for b in c] for q, c in zip(x, h, strict=True)
+        ]
+        phi, labels = mpmath.matrix(rows), mpmath.matrix(y.tolist())
+        dual = n <= d * (d + 1)
+        system = phi * phi.T if dual else phi.T * phi
+        for i in range(system.rows):
+            system[i, i] += mpmath.mpf(lam) * n / d
+        z = mpmath.lu_solve(system, labels if dual else phi.T * labels)
+        return np.array([float(entry) for entry in (phi.T * z if dual else z)]).reshape(d, d + 1)
+
+
+POWER = st.floats(-12, 12)
+
+
+@st.composite
+def units(draw, d):
+    """Units of the columns of x, of h, and of y: alone, each, all alike, or as those of labels."""
+    x, h, y, c = np.ones(d), np.ones(d + 1), 1.0, 10.0 ** draw(POWER)
+    kind = draw(st.sampled_from(["column", "columns", "x", "h", "y", "labels"]))
+    if kind == "column":
+        (x if draw(st.booleans()) else h)[draw(st.integers(0, d - 1))] = c
+    elif kind == "columns":
+        x, h = (10.0 ** np.array([draw(POWER) for _ in ones]) for ones in (x, h))
+    elif kind == "labels":
+        h, y = np.append(np.full(d, c), c * c), c
+    else:
+        x, h, y = (
+            part * (c if name == kind else 1) for name, part in (("x", x), ("h", h), ("y", y))
+        )
+    return x, h, y
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "array-api-strict"])
+@pytest.mark.parametrize("path", [False, True], ids=["fit", "path"])
+@settings(max_examples=25)
+@given(st.data(), st.integers(1, 3), st.integers(0, 99), st.sampled_from([0.0, 1e-12, 1e-3, 1e3]))
+def test_no_unit_of_a_column_counts(xp, path, data, d, seed, lam):
+    n = data.draw(st.sampled_from([1, 2, d * (d + 1) - 1, d * (d + 1), d * (d + 1) + 2, 24]))
+    rng = np.random.default_rng(seed)
+    x, h, y = rng.standard_normal((n, d)), rng.standard_normal((n, d + 1)), rng.standard_normal(n)
+    condition = np.linalg.cond(features(x, h)) ** 2
+    of_x, of_h, of_y = data.draw(units(d))
+    x, h, y = x * of_x, h * of_h, y * of_y
+    lam *= float(np.max(of_x) * np.max(of_h)) ** 2
+    expected, weight = exact(x, h, y, lam), np.outer(of_x, of_h) / of_y
+    there = [xp.asarray(part) for part in (x, h, y)]
+    solvers = ("auto", "cg", "eigen") if path else ("auto", *allowed(n, d))
+    for solver in solvers:
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            if path:
+                found = fit_gamma_path(*there, [lam], solver=solver)
+                gamma, residual = np.asarray(found.gamma[0, ...]), found.residual[0]
+            else:
+                found = fit_gamma(*there, lam, solver=solver)
+                gamma, residual = np.asarray(found.gamma), found.residual
+        # A solver asked for by name may miss, and says so; the others never do.
+        missed = [warning.category for warning in record]
+        assert missed == ([] if residual <= 1e-5 else [ConvergenceWarning])
+        assert not missed or solver.endswith(("cg", "mixed"))
+        if not missed:
+            # What an entry adds to the labels tells how much it counts.
+            error = np.abs((gamma - expected) * weight).max()
+            assert error <= 1e-5 * condition * np.abs(expected * weight).max()
+
+
+@pytest.mark.parametrize("formed", [solvers._FORMED, 0])
+def test_contexts_told_apart_by_a_tiny_column(monkeypatch, formed):
+    """What is below rounding of a square is found, or a warning says that it is not."""
+    monkeypatch.setattr(solvers, "_FORMED", formed)
+    x, h, y = np.ones((2, 1)), np.array([[1, 1e-9], [1, -1e-9]]), np.array([1.0, -1.0])
+    if formed:
+        np.testing.assert_allclose(fit_gamma(x, h, y).gamma, [[0, 1e9]], atol=1e-6)
+        return
+    with pytest.warns(ConvergenceWarning, match="dual has reached a residual of 1.0e"):
+        fit_gamma(x, h, y)
+
+
+def test_columns_that_are_all_but_dependent():
+    """No unit makes these regular: squares lose them, an orthogonal factor does not."""
+    rng = np.random.default_rng(0)
+    x, h, y = rng.standard_normal((60, 2)), rng.standard_normal((60, 3)), rng.standard_normal(60)
+    h[:, 1] = h[:, 0] + 1e-9 * h[:, 1]
+    result = fit_gamma(x, h, y)
+    assert result.residual <= 1e-5
+    expected = exact(x, h, y, 0.0)
+    np.testing.assert_allclose(result.gamma, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("formed", [solvers._FORMED, 0])
+@pytest.mark.parametrize("side", ["dual", "primal"])
+@pytest.mark.parametrize("seed", range(10))
+def test_repetition_does_not_hide_which_minimiser_is_shortest(monkeypatch, formed, side, seed):
+    """The residual cannot tell, and so the rank must be known, in any units."""
+    monkeypatch.setattr(solvers, "_FORMED", formed)
+    rng = np.random.default_rng(seed)
+    d, different = 3, rng.integers(1, 12)
+    some = np.append(np.arange(different), rng.integers(0, different, 20))
+    x, h = (rng.standard_normal((different, d + k)) for k in (0, 1))
+    if formed:  # a spectrum alone would lose more digits
+        x, h = x * 10.0 ** rng.uniform(-9, 9, d), h * 10.0 ** rng.uniform(-9, 9, d + 1)
+    result = fit_gamma(x[some], h[some], y := 1.0 * some, solver=side)
+    expected = exact(x, h, y[:different], 0.0)
+    weight = np.outer(np.abs(x).max(axis=0), np.abs(h).max(axis=0))
+    error = np.abs((result.gamma - expected) * weight).max()
+    assert result.residual <= 1e-5 and error <= 1e-3 * np.abs(expected * weight).max()
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-22])
+def test_a_hidden_lack_of_rank_is_seen(ridge):
+    """A factor exists, by rounding alone: its solution must not be taken."""
+    factored = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        half = rng.standard_normal((30, 29)) * 10.0 ** rng.uniform(-3, 3, (30, 1))
+        matrix = half @ half.T
+        factored += solvers._factor(matrix.copy(), ridge) is not None
+        assert solvers._solve_definite(matrix, half @ np.ones(29), ridge) is None
+        # A matrix of full rank is no such case, in whatever units.
+        regular = matrix + np.diag(np.diagonal(matrix)) / 1e4
+        assert solvers._solve_definite(regular, half @ np.ones(29), ridge) is not None
+    assert factored > 10  # such that there was something to see
+
+
+def test_iterations_that_lead_nowhere_end():
+    """Columns from 1e-4 to 1e4 were allowed 1.9e9 iterations."""
+    rng = np.random.default_rng(0)
+    x, h, y = rng.standard_normal((12, 4)), rng.standard_normal((12, 5)), rng.standard_normal(12)
+    h *= 10.0 ** np.linspace(-4, 4, 5)
+    for seed in range(5):
+        x[:2] = x[2] * (1 + 1e-12 * np.random.default_rng(seed).standard_normal((2, 4)))
+        h[:2] = h[2]
+        for run in (
+            lambda: fit_gamma(x, h, y, solver="dual-cg"),
+            lambda: fit_gamma_path(x, h, y, [0.0, 1e-20], solver="cg"),
+        ):
+            with pytest.warns(ConvergenceWarning, match="cg has reached a residual"):
+                assert 0 < run().iterations <= 220
+
+
+def test_numbers_out_of_range_are_refused():
+    x, h, y = data(10, 3)
+    scale = np.array([1.0, 1.0, 1e-60])
+    for arguments, name in (
+        ((x * scale, h, y), "x must be 0 or have numbers above 1e-75 in size, and columns within"),
+        ((x, h * 1e-100, y), "h must be 0 or have numbers above 1e-75"),
+        ((x, h, y * 1e-100), "y must be 0 or have numbers above 1e-75"),
+        ((x, h * 1e100, y), "h must have numbers of at most 1e.75 in size"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            fit_gamma(*arguments)
+        with pytest.raises(ValueError, match=name):
+            fit_gamma_path(*arguments, [0.1])
 
 
 # What is promised of errors -----------------------------------------------------------------------
