@@ -185,7 +185,7 @@ def simulation(
     _check(ax, colour, label)
     published = _validate.flag("published", published)
     x, mean, error = map(_validate.real, ("x", "mean", "error"), (x, mean, error))
-    if x.shape != mean.shape or error.shape not in ((), x.shape, (2, *x.shape)):
+    if x.shape != mean.shape or error.shape not in (x.shape, (2, *x.shape)):
         shapes = ", ".join(str(array.shape) for array in (x, mean, error))
         raise ValueError(f"x, mean and error must be of one shape, got {shapes}")
     if np.any(error < 0):
