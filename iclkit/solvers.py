@@ -359,7 +359,10 @@ def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]
     n, features = problem.x.shape[0], problem.metric.scale.size
     found = None
     if problem.ridge > 0 or matrix.shape[0] == min(n, features):
-        z = _solve_definite(matrix, rhs, problem.ridge)
+        # Where entries of Γ outnumber the contexts, the ridge alone keeps out what rounding adds
+        # to Γ, and the residual does not see it.
+        margin = 1e5 if matrix.shape[0] > n else 100.0
+        z = _solve_definite(matrix, rhs, problem.ridge, margin)
         found = None if z is None else _checked(problem, gamma(z), 0)
     if found is not None and found.residual <= problem.rtol:
         return found
@@ -368,7 +371,7 @@ def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]
     return found or _checked(problem, _from_spectrum(problem, matrix, rhs, gamma), 0)
 
 
-def _solve_definite(matrix: Any, rhs: Any, ridge: float) -> Any | None:
+def _solve_definite(matrix: Any, rhs: Any, ridge: float, margin: float = 100.0) -> Any | None:
     """Solve (K + ridge) z = b, or return None where K + ridge is singular to rounding."""
     xp = array_namespace(matrix)
     factor = _factor(xp.asarray(matrix, copy=True), ridge)
@@ -381,7 +384,7 @@ def _solve_definite(matrix: Any, rhs: Any, ridge: float) -> Any | None:
     half = _linalg.solve_triangular(factor, xp.stack([rhs, probe * scale], axis=1))
     both = _linalg.solve_triangular(factor, half, transpose=True)
     least = _norm(probe) / _norm(both[:, 1] * scale)
-    return both[:, 0] if least > 100 * _precision(matrix) else None
+    return both[:, 0] if least > margin * _precision(matrix) else None
 
 
 def _precision(matrix: Any) -> float:
@@ -413,13 +416,17 @@ def _from_spectrum(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any
     units = xp.reshape(xp.asarray(problem.units, dtype=matrix.dtype, device=device(matrix)), (-1,))
     matrix *= units[:, None]
     matrix *= units[None, :]
-    solution = _spectral_solve(*xp.linalg.eigh(matrix), units * rhs, problem.ridge)
+    rank = min(problem.x.shape[0], problem.metric.scale.size)
+    solution = _spectral_solve(*xp.linalg.eigh(matrix), units * rhs, problem.ridge, rank)
     return gamma(units * solution)
 
 
-def _spectral_solve(values: Any, vectors: Any, rhs: Any, ridge: float) -> Any:
+def _spectral_solve(values: Any, vectors: Any, rhs: Any, ridge: float, rank: int) -> Any:
+    """Solve in a basis of eigenvectors, of which not more than the rank have a part in it."""
     xp = array_namespace(values)
+    size = values.shape[0]
     kept = values > _precision(vectors) * xp.max(xp.abs(values))
+    kept &= xp.arange(size, device=device(values)) >= size - rank
     inverse = xp.where(kept, 1 / xp.where(kept, values + ridge, 1.0), 0.0)
     return vectors @ (inverse * (vectors.T @ rhs))
 
@@ -460,10 +467,12 @@ def _path_by_eigen(problem: Problem, ridges: list[float]) -> tuple[list[Any], in
     xp = array_namespace(x)
     if n <= d * (d + 1):
         spectrum = xp.linalg.eigh(kernel(x, h))
-        return [adjoint(x, h, _spectral_solve(*spectrum, y, ridge)) for ridge in ridges], 0
+        return [adjoint(x, h, _spectral_solve(*spectrum, y, ridge, n)) for ridge in ridges], 0
     spectrum = xp.linalg.eigh(gram(x, h))
     rhs = xp.reshape(adjoint(x, h, y), (-1,))
-    return [xp.reshape(_spectral_solve(*spectrum, rhs, ridge), (d, d + 1)) for ridge in ridges], 0
+    return [
+        xp.reshape(_spectral_solve(*spectrum, rhs, ridge, n), (d, d + 1)) for ridge in ridges
+    ], 0
 
 
 PATH_SOLVERS: dict[str, Callable[[Problem, list[float]], tuple[list[Any], int]]] = {

@@ -453,6 +453,31 @@ def test_no_unit_of_a_column_counts(xp, path, data, d, seed, lam):
             assert error <= 1e-5 * condition * np.abs(expected * weight).max()
 
 
+@settings(max_examples=40)
+@given(st.data(), st.integers(1, 4), st.integers(0, 99), st.sampled_from([0, 1]))
+def test_the_norm_of_the_residual_knows_no_units(data, d, seed, tiny):
+    """It is gᵀP⁻¹g, the same for a gradient g in any units, and for columns all but dependent."""
+    rng = np.random.default_rng(seed)
+    x, h, g = rng.standard_normal((40, d)), rng.standard_normal((40, d + 1)), np.ones((d, d + 1))
+    of_x, of_h, _ = data.draw(units(d))
+    h[:, 1] += 1e7 * tiny * h[:, 0]
+    inverses = [np.linalg.inv(np.linalg.qr(part)[1]) for part in (x, h)]
+    expected = np.linalg.norm(inverses[0].T @ g @ inverses[1]) * 40**0.5
+    found = np.linalg.norm(metric(x * of_x, h * of_h, 0.0).whiten(g * np.outer(of_x, of_h)))
+    assert found == pytest.approx(expected, rel=1e-5 if tiny else 1e-7)
+
+
+@pytest.mark.parametrize("formed", [solvers._FORMED, 0])
+@pytest.mark.parametrize("n", [1, 4, 11])
+def test_a_tiny_ridge_lets_nothing_of_rounding_in(monkeypatch, formed, n):
+    """The primal system of few contexts is singular but for the ridge."""
+    monkeypatch.setattr(solvers, "_FORMED", formed)
+    x, h, y = data(n, 3)
+    for lam in 10.0 ** np.arange(-20.0, 0):
+        gamma, expected = fit_gamma(x, h, y, lam, solver="primal").gamma, exact(x, h, y, lam)
+        np.testing.assert_allclose(gamma, expected, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("formed", [solvers._FORMED, 0])
 def test_contexts_told_apart_by_a_tiny_column(monkeypatch, formed):
     """What is below rounding of a square is found, or a warning says that it is not."""
