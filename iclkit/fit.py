@@ -129,10 +129,12 @@ def fit_gamma(
     Raises
     ------
     ValueError, TypeError
-        If shapes do not match, an array does not hold finite real numbers, `lam` is negative or
-        not finite, `rtol` is out of range, or `solver` or `dtype` is unknown; also for an
-        iterative primal solver where n ≤ d(d + 1): there its preconditioner would pick another
-        one of the many minimisers, or of the Γ that a small ridge can hardly tell apart.
+        If shapes or array libraries do not match, an array does not hold finite real numbers,
+        or some beyond 1e75 or below 1e-75 alone, or columns more than a factor of 1e50 apart;
+        if `lam` is negative or not finite, `rtol` is out of range, or `solver` or `dtype` is
+        unknown; also for an iterative primal solver where n ≤ d(d + 1): there its preconditioner
+        would pick another one of the many minimisers, or of the Γ that a small ridge can hardly
+        tell apart.
 
     Warns
     -----
@@ -150,6 +152,12 @@ def fit_gamma(
     1e7 operations the direct solver is taken at once. Should the chosen solver miss the
     tolerance, as with repeated contexts, whose labels cannot all be met, the direct one follows,
     "dual" for n ≤ D and "primal" above.
+
+    The units of a column of x or of h, or of y, do not count. Where squares of the features are
+    singular to rounding, be it by units, by repeated contexts or by columns that are all but
+    dependent, "dual" and "primal" take an orthogonal factor of the features themselves, if that
+    costs no more than some seconds, and else an eigendecomposition. Solvers asked for by name
+    whose iterations or float32 cannot follow end with the warning.
 
     The residual cannot tell minimisers apart. Where lam = 0 and n > d(d + 1), but repetitions
     leave features of less than full rank, as in a bootstrap, only "dual" and "primal" take the
@@ -202,8 +210,9 @@ def fit_gamma_path(
     solver : {"auto", "cg", "eigen"}
         "cg" is conjugate gradients with one sequence of products for all ridges, as many as the
         smallest needs; "eigen" one eigendecomposition of the dual matrix, or of the primal one
-        where n > d(d + 1). "auto" takes the one that is foretold to be faster, and "eigen" should
-        "cg" miss the tolerance, but never for a matrix above 8 GiB.
+        where n > d(d + 1), and the direct solver of `fit_gamma` for a ridge that it misses.
+        "auto" takes the one that is foretold to be faster, and "eigen" should "cg" miss the
+        tolerance, but never for a matrix above 8 GiB.
     rtol : float
         Tolerance for the residual of each, in [1e-12, 0.1].
 
@@ -292,12 +301,12 @@ def _data(x: Any, h: Any, y: Any, *, keep_float32: bool = False) -> tuple[Any, A
 
 
 def _moderate(x: Any, h: Any, y: Any, *, columns: bool = False) -> _Data:
-    (x, of_x), (h, of_h) = _divided("x", x, columns), _divided("h", h, columns)
-    y, of_y = _divided("y", y[:, None], False)
+    (x, of_x), (h, of_h) = _divided("x", x, columns=columns), _divided("h", h, columns=columns)
+    y, of_y = _divided("y", y[:, None], columns=False)
     return _Data(x, h, y[:, 0], of_x, of_h, of_y)
 
 
-def _divided(name: str, array: Any, columns: bool) -> tuple[Any, np.ndarray]:
+def _divided(name: str, array: Any, *, columns: bool) -> tuple[Any, np.ndarray]:
     """Divide numbers far from 1 by powers of 2, which round nothing, so that none overflows."""
     xp = array_namespace(array)
     largest = backend.to_numpy(xp.maximum(xp.max(array, axis=0), -xp.min(array, axis=0)))
