@@ -185,7 +185,7 @@ def child_seed(seed: int | np.random.SeedSequence, key: int) -> np.random.SeedSe
     """
     if not isinstance(seed, np.random.SeedSequence):
         seed = np.random.SeedSequence(_validate.count("seed", seed, least=0, most=None))
-    key = _validate.count("key", key, least=0)
+    key = _validate.count("key", key, least=0, most=None)
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, key))
 
 

@@ -163,8 +163,8 @@ def simulation(
     ax : matplotlib.axes.Axes
         Where to draw.
     x, mean, error : array of shape (n,)
-        Where, the means, and their standard errors, or two rows of them: below and above. Points
-        that are not finite are left out.
+        Where, the means, and their standard errors, or two rows of them: below and above; None
+        for no errors. Points that are not finite are left out.
     colour : color
         Any matplotlib colour.
     label : str, optional
@@ -184,12 +184,15 @@ def simulation(
     """
     _check(ax, colour, label)
     published = _validate.flag("published", published)
-    x, mean, error = map(_validate.real, ("x", "mean", "error"), (x, mean, error))
-    if x.shape != mean.shape or error.shape not in (x.shape, (2, *x.shape)):
-        shapes = ", ".join(str(array.shape) for array in (x, mean, error))
-        raise ValueError(f"x, mean and error must be of one shape, got {shapes}")
-    if np.any(error < 0):
-        raise ValueError(f"error must be at least 0, got {np.nanmin(error)}")
+    x, mean = _validate.real("x", x), _validate.real("mean", mean)
+    if x.shape != mean.shape:
+        raise ValueError(f"x and mean must be of one shape, got {x.shape} and {mean.shape}")
+    if error is not None:
+        error = _validate.real("error", error)
+        if error.shape not in (x.shape, (2, *x.shape)):
+            raise ValueError(f"error must have the shape of x, {x.shape}, got {error.shape}")
+        if np.any(error < 0):
+            raise ValueError(f"error must be at least 0, got {np.nanmin(error)}")
     face = "none" if published else colour
     ax.errorbar(
         x, mean, yerr=error, fmt="o", color=colour, mfc=face, label=label, elinewidth=1.2, zorder=3

@@ -511,8 +511,9 @@ def test_repetition_does_not_hide_which_minimiser_is_shortest(monkeypatch, forme
     d, different = 3, rng.integers(1, 12)
     some = np.append(np.arange(different), rng.integers(0, different, 20))
     x, h = (rng.standard_normal((different, d + k)) for k in (0, 1))
-    if formed:  # a spectrum alone would lose more digits
-        x, h = x * 10.0 ** rng.uniform(-9, 9, d), h * 10.0 ** rng.uniform(-9, 9, d + 1)
+    powers = 9 if formed else 2 if side == "primal" else 0  # a spectrum alone loses digits
+    x = x * 10.0 ** rng.uniform(-powers, powers, d)
+    h = h * 10.0 ** rng.uniform(-powers, powers, d + 1)
     result = fit_gamma(x[some], h[some], y := 1.0 * some, solver=side)
     expected = exact(x, h, y[:different], 0.0)
     weight = np.outer(np.abs(x).max(axis=0), np.abs(h).max(axis=0))

@@ -93,7 +93,7 @@ RIGHT = {
 }  # fmt: skip
 # Wrong for every argument but those that are named; kinds that look like what is wanted, too.
 GARBAGE = {
-    "none": (None, "dtype norm rows label device"),
+    "none": (None, "dtype norm rows label device error"),
     "complex": (1j, "to_numpy.array"),
     "word": ("abc", "name label"),
     "empty": ("", "name label"),
