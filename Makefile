@@ -6,23 +6,39 @@ JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/ready
 
+# The environment is made anew where it does not work, as after a set-up that was interrupted, and
+# where it comes from another Python than the one that is asked for.
+ORIGIN := -c 'import sys; print(sys.base_prefix, sys.version)'
+MADE := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && $(BIN)/python $(ORIGIN))
+ifeq "$(origin PYTHON)" "file"
+  ASKED := $(or $(MADE),any)
+else
+  ASKED := $(shell $(PYTHON) $(ORIGIN))
+endif
+
 .PHONY: setup book test data benchmarks lab lint lock clean
 
 setup: $(READY)
 
+ifneq "$(MADE)" "$(ASKED)"
+.PHONY: $(READY)
+ANEW := $(PYTHON) -m venv --clear .venv
+endif
+
 # The stamp is renewed only when the lock or the package's description has changed. uv comes from
-# the lock, too, as pip alone takes five times as long.
+# the lock, too, as pip alone takes five times as long; without a home it has no cache.
+UV := $(BIN)/uv pip install --quiet $(shell test -w "$$HOME" || echo --no-cache) --python $(BIN)/python
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iclkit needs Python 3.11 or newer")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) .ci/check-python.py
+	$(ANEW)
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.txt)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(UV) --requirement requirements.txt
+	$(UV) --no-deps --editable .
 	touch $@
 
 # The build is strict, and starts afresh each time: a warning that an earlier run has already
 # given, or a page that is gone from the book, must not be hidden by what that run left behind.
-# That costs seconds, as the notebooks' results are kept.
+# That costs seconds, as the notebooks' results are kept. First come those that have no result.
 book: setup
 	$(BIN)/python _ext/execution.py $(JOBS)
 	rm -rf _build/html _build/.doctrees
