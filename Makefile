@@ -22,14 +22,13 @@ setup: $(READY)
 
 ifneq "$(MADE)" "$(ASKED)"
 .PHONY: $(READY)
-ANEW := $(PYTHON) -m venv --clear .venv
+ANEW := $(PYTHON) .ci/check-python.py && $(PYTHON) -m venv --clear .venv
 endif
 
 # The stamp is renewed only when the lock or the package's description has changed. uv comes from
 # the lock, too, as pip alone takes five times as long; without a home it has no cache.
 UV := $(BIN)/uv pip install --quiet $(shell test -w "$$HOME" || echo --no-cache) --python $(BIN)/python
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) .ci/check-python.py
 	$(ANEW)
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.txt)"
 	$(UV) --requirement requirements.txt

@@ -184,8 +184,10 @@ def setup(app):
     texts, files = {}, {}  # of the notebooks with their outputs, and where these are from
 
     def execute_all(app, config):
-        subprocess.run([sys.executable, __file__])
-        for path, notebook in notebooks().items():
+        sources = notebooks()
+        if not all(results.find(path, sources[path], settings()) for path in sources):
+            subprocess.run([sys.executable, __file__])
+        for path, notebook in sources.items():
             name = path.relative_to(ROOT).with_suffix("").as_posix()
             files[name] = results.find(path, notebook, settings())
             if not files[name]:
