@@ -16,6 +16,9 @@ else
   ASKED := $(shell $(PYTHON) $(ORIGIN))
 endif
 
+# These would change, or stop, what runs in the environment.
+unexport PYTHONHOME PYTHONPATH PYTHONWARNINGS
+
 .PHONY: setup book test data benchmarks lab lint lock clean
 
 setup: $(READY)

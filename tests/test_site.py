@@ -10,13 +10,16 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
-SITE = Path(__file__).parents[1] / "_build" / "html"
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "_build" / "html"
+NOTEBOOKS = [p for p in ROOT.glob("book/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts]
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
@@ -103,6 +106,17 @@ def prefer(browser, theme):
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": theme}]},
     )
+
+
+def test_every_caption_has_its_figure():
+    bare = []
+    for path in NOTEBOOKS:
+        html = (SITE / path.relative_to(ROOT).with_suffix(".html")).read_text(encoding="utf-8")
+        for cell in nbformat.read(path, as_version=4).cells:
+            if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+                if not re.search(rf'<figure[^>]*\bid="{name}"[^>]*>\s*<img\b', html):
+                    bare.append(f"{path.stem}: {name}")
+    assert bare == []
 
 
 def test_the_folder_opens_at_the_front_page():
