@@ -93,7 +93,7 @@ def new_book(root, notebooks):
         write_notebook(root / "book" / f"{name}.ipynb", *cells)
 
 
-def start(root, **options):
+def start(root):
     command = [sys.executable, root / "_ext" / "execution.py", "2"]
     environment = {k: v for k, v in os.environ.items() if k != "ICLKIT_DEVICE"} | UNKIND
     return subprocess.Popen(
