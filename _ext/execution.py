@@ -1,29 +1,24 @@
 """Execute every notebook once, and let nothing stale survive.
 
-Run as a program, this file executes, several at once, the notebooks that have no current result;
-`results` says which these are, and keeps what they give. Used as a Sphinx extension, it does the
-same, and hands each chapter's outputs to the book, so that Sphinx executes nothing itself.
+Run as a program, this file executes under nbmake, several at once, the notebooks that have no
+current result; `results` says which these are, and `judge` keeps what they give. Used as a Sphinx
+extension, it does the same, and hands each chapter's outputs to the book, so that Sphinx executes
+nothing itself.
 """
 
-import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
 import results
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from results import ROOT
 from sphinx.errors import ExtensionError
 
 BOOK = ROOT / "book"
-SECONDS = 600  # the most that a cell may take
 
 # What a kernel is told of the machine it runs on. Everything else in a reader's environment could
 # change a result or write to a page: PYTHONWARNINGS, XLA_FLAGS, MPLBACKEND, the language, …
@@ -85,98 +80,44 @@ def read(path: Path, text: str):
     return notebook
 
 
-def faults(notebook) -> list[str]:
-    """Say what is wrong with the outputs of an executed notebook, and in which cells."""
-    found = []
-    for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type != "code":
-            continue
-        where = f"cell {number}, `{cell.source.partition(chr(10))[0]}`:"
-        kinds = {kind for output in cell.outputs for kind in output.get("data", ())}
-        raised = [o.traceback for o in cell.outputs if o.output_type == "error"]
-        written = [o.text for o in cell.outputs if o.get("name") == "stderr"]
-        for traceback in raised:
-            found.append(f"{where} fails\n" + "\n".join(traceback))
-        if written:
-            found.append(f"{where} writes to the standard error stream\n{''.join(written)}")
-        if "figure" in cell.metadata.get("mystnb", {}) and not raised:
-            if not any(kind.startswith("image/") for kind in kinds):
-                found.append(f"{where} has a caption and draws no figure")
-    return found
-
-
-def execute(client: NotebookClient, path: Path, record: Path) -> tuple[float, list[str]]:
-    """Execute a notebook, and keep its result if it is one; return seconds and faults."""
-    start = time.monotonic()
-    wrong = []
-    try:
-        client.execute(cwd=str(path.parent), env=os.environ | {"ICLKIT_RECORD": str(record)})
-    except CellExecutionError:
-        pass  # what was raised is among the outputs
-    except Exception as problem:  # a cell that takes too long, a kernel that dies
-        wrong = [str(problem)]
-    wrong += faults(client.nb)
-    if not wrong:
-        results.keep(path, client.nb, settings(), record)
-    return time.monotonic() - start, wrong
-
-
 def main(jobs: str = "1") -> int:
     """Execute the notebooks that have no current result; return 0 if all have one then."""
-    narrow = environment()
-    os.environ.clear()
-    os.environ.update(narrow)
+    # Read once: a notebook may be edited while its copy runs.
     sources = notebooks()
     todo = [path for path, source in sources.items() if not results.find(path, source, settings())]
     print(f"{len(sources)} notebooks, {len(todo)} to execute", flush=True)
     if not todo:
         return 0
+    narrow = environment()
     # Where matplotlib is new it makes a list of the fonts, and says so.
-    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"])
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=narrow)
 
-    stopped = threading.Event()
+    # The copies lie outside _build, because nbmake passes over any path that contains it.
+    with tempfile.TemporaryDirectory() as folder:
+        copies = {path: Path(folder) / path.relative_to(ROOT) for path in todo}
+        for path, copy in copies.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(sources[path], copy)
+        if (BOOK / "data").is_dir():
+            (Path(folder) / "book" / "data").symlink_to(BOOK / "data")
 
-    def check(**_):  # for a kernel that was too young to be killed
-        if stopped.is_set():
-            raise RuntimeError("interrupted")
-
-    clients = {
-        path: NotebookClient(
-            sources[path],
-            timeout=SECONDS,
-            on_cell_start=check,
-            extra_arguments=["--log-level=ERROR"],
-        )
-        for path in todo
-    }
-    failed = 0
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ThreadPoolExecutor(int(jobs)) as pool,
-    ):
+        command = [sys.executable, "-m", "pytest", "-p", "judge", "-v", "-n", jobs]
+        command += ["--nbmake", "--overwrite", "--nbmake-timeout=600", "--dist=worksteal"]
+        command += ["--durations=0", "--durations-min=1", "-p", "no:cacheprovider"]
+        command += ["-c", ROOT / "pyproject.toml", "--rootdir", folder, *copies.values()]
+        finds_judge = narrow | {"PYTHONPATH": str(ROOT / "_ext")}
+        run = subprocess.Popen(command, cwd=folder, env=finds_judge, start_new_session=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            running = {
-                pool.submit(execute, client, path, Path(folder) / str(number)): path
-                for number, (path, client) in enumerate(clients.items())
-            }
-            for future in as_completed(running):
-                name = running[future].relative_to(ROOT)
-                seconds, wrong = future.result()
-                failed += bool(wrong)
-                print(f"{name}: {seconds:.0f} s{', failed' if wrong else ''}", flush=True)
-                for fault in wrong:
-                    print(f"{name}, {fault}", flush=True)
+            status = run.wait()
         except KeyboardInterrupt:
-            # What was finished is kept. Kernels don't hear the keyboard, so they are ended here.
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for client in clients.values():
-                if client.km and client.km.has_kernel:
-                    asyncio.run(client.km.provisioner.kill())
+            # At once, so that no other notebook begins; a kernel ends with the process it is from.
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
             print("interrupted; the notebooks that were finished are kept", flush=True)
             return 130
     results.prune()
-    return int(failed > 0)
+    return status
 
 
 def setup(app):

@@ -4,11 +4,13 @@ A small book with a small package stands for the book here; its notebooks are re
 an environment that is as unkind as that of any reader.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,7 +45,7 @@ PACKAGE = {
     "book/data/worker.txt": "read by another process",
 }
 
-# Each begins by making the package importable.
+# Each begins by making the package importable, and runs as a copy in another place.
 NOTEBOOKS = {
     "direct": [
         "import small.direct",
@@ -55,7 +57,7 @@ NOTEBOOKS = {
         "import subprocess\n"
         "code = 'from importlib import import_module; import_module(\"small.lazy\");' \\\n"
         "    'print(open(\"book/data/worker.txt\").read())'\n"
-        "print(subprocess.run([sys.executable, '-c', code], cwd='..', text=True,\n"
+        "print(subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True,\n"
         "      check=True, capture_output=True).stdout)",
         "from pathlib import Path\nprint(len(list(Path('data').glob('*.txt'))))",
     ],
@@ -72,12 +74,22 @@ NOTEBOOKS = {
     ],
 }
 
+FAULTY = {
+    "error": ["1 / 0"],
+    "allowed": [("2 / 0", {"tags": ["raises-exception"]})],
+    "figure": [("figure = None", FIGURE)],
+    "warning": ["import warnings\nwarnings.warn('look out')"],
+    "death": ["import os\nos._exit(1)"],
+}
 
-def write_notebook(path, *cells):
+
+def write_notebook(root, name, cells):
+    path = root / "book" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
+    begin = f"import sys\nROOT = {str(root)!r}\nsys.path.insert(0, ROOT)"
     code = [
         new_code_cell(c) if isinstance(c, str) else new_code_cell(c[0], metadata=c[1])
-        for c in ("import sys\nsys.path.insert(0, '..')", *cells)
+        for c in (begin, *cells)
     ]
     cells = [new_markdown_cell("# Title"), *code]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
@@ -85,35 +97,38 @@ def write_notebook(path, *cells):
 
 def new_book(root, notebooks):
     shutil.copytree(ROOT / "_ext", root / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", root)
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, root)
     for name, text in PACKAGE.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     for name, cells in notebooks.items():
-        write_notebook(root / "book" / f"{name}.ipynb", *cells)
+        write_notebook(root, name, cells)
 
 
-def start(root):
-    command = [sys.executable, root / "_ext" / "execution.py", "2"]
+def start(root, jobs=2):
+    command = [sys.executable, root / "_ext" / "execution.py", str(jobs)]
     environment = {k: v for k, v in os.environ.items() if k != "ICLKIT_DEVICE"} | UNKIND
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def run(root):
-    process = start(root)
+def run(root, jobs=2):
+    process = start(root, jobs)
     said, _ = process.communicate()
     return process.returncode, said
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """The small book once it was run, with the modules that know about it."""
+    """The small book once it was run, without what is faulty, and the modules that know it."""
     root = tmp_path_factory.mktemp("small")
-    new_book(root, NOTEBOOKS)
+    new_book(root, NOTEBOOKS | FAULTY)
     status, said = run(root)
-    assert status == 0, said
+    assert status == 1, said
+    for name in FAULTY:
+        (root / "book" / f"{name}.ipynb").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root / "_ext")
         import execution
@@ -145,7 +160,7 @@ def outputs(small, name):
 
 
 def test_unkind_environment_changes_nothing(small):
-    assert small.said.startswith("3 notebooks, 3 to execute\n")
+    assert small.said.startswith("8 notebooks, 8 to execute\n")
     *_, passed_on, platform, figure = outputs(small, "page")
     assert passed_on[0].text == "[]\n"
     assert platform[0].text == "cpu\n"
@@ -161,24 +176,20 @@ def test_gpu_is_used_when_it_is_asked_for(small, monkeypatch):
     assert missing(small) == set(NOTEBOOKS)
 
 
-def test_faults_are_named_and_never_kept(tmp_path):
-    new_book(
-        tmp_path,
-        {
-            "error": ["1 / 0"],
-            "figure": [("figure = None", FIGURE)],
-            "warning": ["import warnings\nwarnings.warn('look out')"],
-            "death": ["import os\nos._exit(1)"],
-        },
-    )
-    status, said = run(tmp_path)
-    assert status == 1
-    assert "book/error.ipynb, cell 3, `1 / 0`: fails" in said and "ZeroDivisionError" in said
-    assert "book/figure.ipynb, cell 3, `figure = None`: has a caption and draws no figure" in said
-    assert "book/warning.ipynb, cell 3, `import warnings`: writes to the standard error" in said
-    assert "UserWarning: look out" in said
-    assert "book/death.ipynb, Kernel died" in said
-    assert list((tmp_path / "_build").glob("results/*")) == []
+def test_faults_are_named_and_never_kept(small):
+    for name, fault in {
+        "error": "1 / 0",
+        "allowed": "cell 3, `2 / 0`: fails",
+        "figure": "cell 3, `figure = None`: has a caption and draws no figure\n",
+        "warning": "cell 3, `import warnings`: writes to the standard error stream\n",
+        "death": "Kernel died",
+    }.items():
+        assert f"FAILED book/{name}.ipynb" in small.said
+        assert fault in small.said.partition(f"/book/{name}.ipynb _")[2].partition("\n_")[0]
+    assert "ZeroDivisionError" in small.said
+    assert "UserWarning: look out" in small.said
+    kept = {file.name.partition("-")[0] for file in small.results.RESULTS.iterdir()}
+    assert kept == set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("text", ["", '{"cells": [', "[]", "{}", '{"cells": 1, "nbformat": 4}'])
@@ -190,27 +201,33 @@ def test_what_is_no_notebook_is_named_in_one_line(small, text):
 
 
 def test_interruption_keeps_what_was_finished(tmp_path):
-    """Also where only this process hears of it, and not the kernels."""
-    marker = tmp_path / "kernel"
-    endless = f"import os, time\nopen({str(marker)!r}, 'x').write(str(os.getpid()))\n"
+    """Also where only this process hears of it, and not the kernels; and then goes on."""
+    lock = tmp_path / "lock"  # as long as the kernel lives
+    endless = f"import fcntl, time\nfile = open({str(lock)!r}, 'w')\n"
+    endless += "fcntl.flock(file, fcntl.LOCK_EX)\nfile.write('locked')\nfile.flush()\n"
     endless += "while True:\n    time.sleep(1)"
     new_book(tmp_path, {"endless": [endless], "finished": ["1 + 1"]})
-    process = start(tmp_path)
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if line.startswith("book/finished.ipynb: "):
-            break
-    while not (marker.exists() and marker.read_text()):
-        assert process.poll() is None, seen
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
-    assert process.returncode == 130, seen + said
-    assert "Traceback" not in said
-    (kept,) = (tmp_path / "_build" / "results").glob("*")
-    assert kept.name.startswith("finished-")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(marker.read_text()), 0)
+    for number, todo, awaited in (
+        (signal.SIGINT, 2, "PASSED book/finished.ipynb"),
+        (signal.SIGTERM, 1, "to execute\n"),
+    ):
+        process = start(tmp_path, jobs=todo)
+        seen = ""
+        while awaited not in seen and (letter := process.stdout.read(1)):
+            seen += letter  # as a line ends only where the next begins
+        while not (lock.exists() and lock.read_text()):
+            assert process.poll() is None, seen
+            time.sleep(0.1)
+        process.send_signal(number)
+        said, _ = process.communicate()
+        assert process.returncode == 130, seen + said
+        assert seen.startswith(f"2 notebooks, {todo} to execute\n")
+        assert "Traceback" not in said
+        (kept,) = (tmp_path / "_build" / "results").glob("*")
+        assert kept.name.startswith("finished-")
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        lock.unlink()
 
 
 # Again, when what they use has changed ----------------------------------------------------------
@@ -268,11 +285,10 @@ def test_change_of_a_notebook_concerns_its_code(small, change, again):
 def test_only_what_is_missing_is_executed_and_there_and_back_costs_nothing(small):
     path = small.root / "small" / "direct.py"
     path.write_text("# another branch\n")
-    status, said = run(small.root)
+    status, said = run(small.root, jobs=1)
     assert status == 0
-    assert [line.partition(":")[0] for line in said.splitlines()] == [
-        "3 notebooks, 1 to execute", "book/direct.ipynb",
-    ]  # fmt: skip
+    assert said.startswith("3 notebooks, 1 to execute\n")
+    assert "PASSED book/direct.ipynb" in said and "1 passed" in said
     for text in ("", "# another branch\n", ""):
         path.write_text(text)
         assert missing(small) == set()
