@@ -1,23 +1,17 @@
 """Attention that is trained: linear attention in full, and blocks of softmax attention, in JAX.
 
-A prompt is a context and its query as the rows of one matrix, (xᵢ, yᵢ) and last (x_q, 0). A model
-takes prompts to predictions, read off the last row. As no other row of its last layer is read,
-that layer folds: `predict` computes the last row alone, `plain` all rows, as the models of paper 1
-are written; both are the same function of the parameters.
-
-Importing this module switches JAX to double precision, which thresholds and ranks need.
+A model takes prompts (`iclkit.prompts`) to predictions, read off the last row. As no other row of
+its last layer is read, that layer folds: `predict` computes the last row alone, `plain` all rows,
+as the models of paper 1 are written; both are the same function of the parameters. Both compute in
+the precision of what they are given, and `init` draws in the one that JAX is set to.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
-
-# Products of networks this small gain nothing from threads, and with one thread a seed has one
-# result on any number of cores. XLA reads this once, when it starts.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import jax
 import jax.numpy as jnp
@@ -25,57 +19,27 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from iclkit import _validate
-from iclkit.contexts import Contexts
+from iclkit.prompts import Sample
 
-jax.config.update("jax_enable_x64", True)
+#: Compile a function, and the same function only once: that of one model serves all its networks.
+compiled = cache(jax.jit)
 
 _EPSILON = 1e-6  # under the root of layer normalisation, as in paper 1's code
 
 
-class Model(NamedTuple):
-    """A family of functions of a prompt.
-
-    Attributes
-    ----------
-    init : callable
-        ``init(key, d)`` draws parameters for tokens of dimension d; ``width=`` sets the width h,
-        which is d by default.
-    inputs : callable
-        ``inputs(prompts)`` is what `predict` needs of prompts of shape (n, ℓ + 1, d + 1).
-    predict : callable
-        ``predict(params, inputs)`` gives n predictions, by the folded form.
-    plain : callable
-        ``plain(params, prompts)`` gives the same, by the form that computes every row.
-    """
-
-    init: Callable[..., Any]
-    inputs: Callable[[Any], Any]
-    predict: Callable[[Any, Any], Any]
-    plain: Callable[[Any, Any], Any]
+def _dense(key: Any, rows: int, columns: int, *, bias: bool = True) -> dict[str, Any]:
+    kernel = jax.nn.initializers.lecun_normal()(key, (rows, columns), float)
+    return {"kernel": kernel, "bias": jnp.zeros(columns)} if bias else {"kernel": kernel}
 
 
-def prompts(contexts: Contexts) -> np.ndarray:
-    """Write contexts and their queries as matrices of tokens.
+def _apply(dense: Any, x: Any) -> Any:
+    out = x @ dense["kernel"]
+    return out + dense["bias"] if "bias" in dense else out
 
-    Parameters
-    ----------
-    contexts : Contexts
-        n contexts, see `iclkit.contexts.draw_contexts`; NumPy arrays.
 
-    Returns
-    -------
-    numpy.ndarray of shape (n, ell + 1, d + 1)
-        Rows (xᵢ, yᵢ), and last (x_q, 0).
-
-    Notes
-    -----
-    Source: eq-prompt in the book.
-    """
-    n, ell, d = contexts.tokens.shape
-    prompt = np.zeros((n, ell + 1, d + 1))
-    prompt[:, :ell, :d], prompt[:, :ell, d] = contexts.tokens, contexts.labels
-    prompt[:, ell, :d] = contexts.query
-    return prompt
+def _sizes(d: int, width: int | None) -> tuple[int, int]:
+    d = _validate.count("d", d)
+    return d, d if width is None else _validate.count("width", width)
 
 
 # Linear attention -----------------------------------------------------------------------------
@@ -96,32 +60,35 @@ class Moments(NamedTuple):
     second: Any
 
 
-def _dense(key: Any, rows: int, columns: int, *, bias: bool = True) -> dict[str, Any]:
-    kernel = jax.nn.initializers.lecun_normal()(key, (rows, columns), jnp.float64)
-    return {"kernel": kernel, "bias": jnp.zeros(columns)} if bias else {"kernel": kernel}
+@dataclass(frozen=True)
+class Linear:
+    """Paper 1's linear attention, with all its matrices and biases."""
 
+    def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
+        """Draw parameters for tokens of dimension d; the width is d by default."""
+        d, h = _sizes(d, width)
+        *keys, last = jax.random.split(key, 4)
+        names = zip(("query", "key", "value"), keys, strict=True)
+        return {name: _dense(k, d + 1, h) for name, k in names} | {"readout": _dense(last, h, 1)}
 
-def _linear_init(key: Any, d: int, *, width: int | None = None) -> dict[str, Any]:
-    h, names = width or d, ("query", "key", "value")
-    keys = jax.random.split(key, 4)
-    params = {name: _dense(k, d + 1, h) for name, k in zip(names, keys[:3], strict=True)}
-    return params | {"readout": _dense(keys[3], h, 1)}
+    def inputs(self, prompts: Any) -> Moments:
+        """Reduce prompts of shape (n, ell + 1, d + 1) to what `predict` needs of them."""
+        z = jnp.concatenate([prompt := jnp.asarray(prompts), jnp.ones_like(prompt[:, :, :1])], 2)
+        return Moments(z[:, -1, :], jnp.einsum("nia,nib->nab", z, z))
 
+    def predict(self, params: Any, inputs: Moments) -> Any:
+        """Predict n labels, by the folded form."""
+        query, key, value = (_augmented(params[name]) for name in ("query", "key", "value"))
+        # Never M itself: from left to right, everything is a thin product.
+        left = (inputs.query @ query) @ key.T / query.shape[1] ** 0.5
+        vector = (value @ params["readout"]["kernel"])[:, 0]
+        return jnp.vecdot(left, inputs.second @ vector) + params["readout"]["bias"][0]
 
-def _linear_plain(params: Any, prompt: Any) -> Any:
-    q, k, v = (_apply(params[name], prompt) for name in ("query", "key", "value"))
-    scores = jnp.einsum("nih,njh->nij", q, k) / q.shape[-1] ** 0.5
-    return _apply(params["readout"], jnp.einsum("nij,njh->nih", scores, v))[:, -1, 0]
-
-
-def _apply(dense: Any, x: Any) -> Any:
-    out = x @ dense["kernel"]
-    return out + dense["bias"] if "bias" in dense else out
-
-
-def _moments(prompt: Any) -> Moments:
-    z = jnp.concatenate([prompt, jnp.ones_like(prompt[:, :, :1])], axis=2)
-    return Moments(z[:, -1, :], jnp.einsum("nia,nib->nab", z, z))
+    def plain(self, params: Any, prompts: Any) -> Any:
+        """Predict the same from the prompts themselves, by the form that computes every row."""
+        q, k, v = (_apply(params[name], prompts) for name in ("query", "key", "value"))
+        scores = jnp.einsum("nih,njh->nij", q, k) / q.shape[-1] ** 0.5
+        return _apply(params["readout"], jnp.einsum("nij,njh->nih", scores, v))[:, -1, 0]
 
 
 def _augmented(dense: Any) -> Any:
@@ -150,14 +117,6 @@ def couplings(params: Any) -> tuple[Any, Any]:
     query, key = _augmented(params["query"]), _augmented(params["key"])
     matrix = query @ key.T / query.shape[1] ** 0.5
     return matrix, (_augmented(params["value"]) @ params["readout"]["kernel"])[:, 0]
-
-
-def _linear_predict(params: Any, moments: Moments) -> Any:
-    query, key = _augmented(params["query"]), _augmented(params["key"])
-    # Never M itself: from left to right, everything is a thin product.
-    left = (moments.query @ query) @ key.T / query.shape[1] ** 0.5
-    vector = (_augmented(params["value"]) @ params["readout"]["kernel"])[:, 0]
-    return jnp.vecdot(left, moments.second @ vector) + params["readout"]["bias"][0]
 
 
 def implemented_gamma(params: Any, ell: int) -> np.ndarray:
@@ -207,7 +166,7 @@ def implement(gamma: Any, ell: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        Parameters of the linear model, of width d.
+        Parameters of the linear model, of width d; NumPy arrays.
 
     Raises
     ------
@@ -224,8 +183,8 @@ def implement(gamma: Any, ell: int) -> dict[str, Any]:
     key = np.concatenate([gamma[:, :d] * (d / ell), gamma[:, d:] / ell], axis=1).T * d**0.5
     first = np.eye(d)[:, :1]
     kernels = {"query": np.eye(d + 1, d), "key": key, "value": np.eye(d + 1)[:, -1:] @ first.T}
-    params = {name: {"kernel": jnp.asarray(k), "bias": jnp.zeros(d)} for name, k in kernels.items()}
-    return params | {"readout": {"kernel": jnp.asarray(first), "bias": jnp.zeros(1)}}
+    params = {name: {"kernel": kernel, "bias": np.zeros(d)} for name, kernel in kernels.items()}
+    return params | {"readout": {"kernel": first, "bias": np.zeros(1)}}
 
 
 def interpolation_rank(d: int) -> int:
@@ -257,22 +216,89 @@ def interpolation_rank(d: int) -> int:
 # Blocks of softmax attention ------------------------------------------------------------------
 
 
-def _blocks_init(
-    key: Any, d: int, *, depth: int, mlp: bool, width: int | None = None
-) -> dict[str, Any]:
-    h = width or d
-    first, last, *keys = jax.random.split(key, 2 + depth)
-    blocks = []
-    for block in keys:
-        parts = jax.random.split(block, 4)
-        names = ("query", "key", "value")
-        params = {n: _dense(k, h, h, bias=False) for n, k in zip(names, parts[:3], strict=True)}
-        params["norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
-        if mlp:
-            params["mlp"] = _dense(parts[3], h, h)
-            params["mlp_norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
-        blocks.append(params)
-    return {"embedding": _dense(first, d + 1, h), "blocks": blocks, "readout": _dense(last, h, 1)}
+@dataclass(frozen=True)
+class Blocks:
+    """Causal softmax attention, `depth` times; each time normalised.
+
+    Attributes
+    ----------
+    depth : int
+        Number of blocks, at least 1.
+    mlp : bool
+        Whether each has a multilayer perceptron, a single dense layer as in paper 1.
+    residual : bool
+        Whether each adds its results to what it was given.
+    """
+
+    depth: int
+    mlp: bool = True
+    residual: bool = True
+
+    def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
+        """Draw parameters for tokens of dimension d; the width is d by default."""
+        d, h = _sizes(d, width)
+        first, last, *keys = jax.random.split(key, 2 + self.depth)
+        blocks = []
+        for block in keys:
+            *parts, mlp = jax.random.split(block, 4)
+            names = zip(("query", "key", "value"), parts, strict=True)
+            params = {name: _dense(k, h, h, bias=False) for name, k in names}
+            params["norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
+            if self.mlp:
+                params["mlp"] = _dense(mlp, h, h)
+                params["mlp_norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
+            blocks.append(params)
+        embedding, readout = _dense(first, d + 1, h), _dense(last, h, 1)
+        return {"embedding": embedding, "blocks": blocks, "readout": readout}
+
+    def inputs(self, prompts: Any) -> Any:
+        """Give `predict` the prompts as they are, of shape (n, ell + 1, d + 1)."""
+        return jnp.asarray(prompts)
+
+    def predict(self, params: Any, inputs: Any) -> Any:
+        """Predict n labels, by the folded form."""
+        *blocks, last = params["blocks"]
+        tokens, dense = inputs, params["embedding"]
+        if blocks:
+            tokens = _apply(dense, tokens)
+            for block in blocks:
+                tokens = self._block(block, tokens)
+            h = tokens.shape[-1]
+            dense = {"kernel": jnp.eye(h, dtype=tokens.dtype), "bias": jnp.zeros(h, tokens.dtype)}
+        return _apply(params["readout"], self._last_row(last, tokens, dense))[:, 0]
+
+    def plain(self, params: Any, prompts: Any) -> Any:
+        """Predict the same, by the form that computes every row."""
+        return _apply(params["readout"], self._rows(params, prompts))[:, -1, 0]
+
+    def _rows(self, params: Any, prompts: Any) -> Any:
+        x = _apply(params["embedding"], prompts)
+        for block in params["blocks"]:
+            x = self._block(block, x)
+        return x
+
+    def _block(self, block: Any, x: Any) -> Any:
+        q, k, v = (_apply(block[name], x) for name in ("query", "key", "value"))
+        scores = jnp.einsum("nih,njh->nij", q, k) / q.shape[-1] ** 0.5
+        causal = jnp.tril(jnp.ones(scores.shape[1:], dtype=bool))
+        weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf))
+        return self._after_attention(block, x, jnp.einsum("nij,njh->nih", weights, v))
+
+    def _last_row(self, block: Any, tokens: Any, dense: Any) -> Any:
+        """Last row of a block whose rows are `dense` of the tokens, which is never formed."""
+        last = _apply(dense, tokens[:, -1, :])
+        # The bias of `dense` adds the same to all scores, which softmax takes away again.
+        asked = (last @ block["query"]["kernel"]) @ block["key"]["kernel"].T @ dense["kernel"].T
+        scores = jnp.einsum("nia,na->ni", tokens, asked) / last.shape[-1] ** 0.5
+        pooled = jnp.einsum("ni,nia->na", jax.nn.softmax(scores), tokens)
+        return self._after_attention(block, last, _apply(dense, pooled) @ block["value"]["kernel"])
+
+    def _after_attention(self, block: Any, x: Any, attended: Any) -> Any:
+        x = _normalise(block["norm"], x + attended if self.residual else attended)
+        if self.mlp:
+            out = _apply(block["mlp"], x)
+            x = _normalise(block["mlp_norm"], x + out if self.residual else out)
+        return x
 
 
 def _normalise(norm: Any, x: Any) -> Any:
@@ -281,69 +307,13 @@ def _normalise(norm: Any, x: Any) -> Any:
     return centred * jax.lax.rsqrt(variance + _EPSILON) * norm["scale"] + norm["bias"]
 
 
-def _after_attention(block: Any, x: Any, attended: Any, residual: bool) -> Any:
-    x = _normalise(block["norm"], x + attended if residual else attended)
-    if "mlp" in block:
-        out = _apply(block["mlp"], x)
-        x = _normalise(block["mlp_norm"], x + out if residual else out)
-    return x
-
-
-def _block(block: Any, x: Any, residual: bool) -> Any:
-    q, k, v = (_apply(block[name], x) for name in ("query", "key", "value"))
-    scores = jnp.einsum("nih,njh->nij", q, k) / q.shape[-1] ** 0.5
-    causal = jnp.tril(jnp.ones(scores.shape[1:], dtype=bool))
-    weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf))
-    return _after_attention(block, x, jnp.einsum("nij,njh->nih", weights, v), residual)
-
-
-def _last_row(block: Any, tokens: Any, dense: Any, residual: bool) -> Any:
-    """Last row of a block whose rows are `dense` of the tokens, which is never formed."""
-    last = _apply(dense, tokens[:, -1, :])
-    # The bias of `dense` adds the same to all scores, which softmax takes away again.
-    asked = (last @ block["query"]["kernel"]) @ block["key"]["kernel"].T @ dense["kernel"].T
-    scores = jnp.einsum("nia,na->ni", tokens, asked) / last.shape[-1] ** 0.5
-    pooled = jnp.einsum("ni,nia->na", jax.nn.softmax(scores), tokens)
-    return _after_attention(block, last, _apply(dense, pooled) @ block["value"]["kernel"], residual)
-
-
-def _blocks_predict(params: Any, prompt: Any, *, residual: bool) -> Any:
-    *blocks, last = params["blocks"]
-    tokens, dense = prompt, params["embedding"]
-    if blocks:
-        tokens = _apply(dense, tokens)
-        for block in blocks:
-            tokens = _block(block, tokens, residual)
-        h = tokens.shape[-1]
-        dense = {"kernel": jnp.eye(h, dtype=tokens.dtype), "bias": jnp.zeros(h, tokens.dtype)}
-    return _apply(params["readout"], _last_row(last, tokens, dense, residual))[:, 0]
-
-
-def _blocks_plain(params: Any, prompt: Any, *, residual: bool) -> Any:
-    x = _apply(params["embedding"], prompt)
-    for block in params["blocks"]:
-        x = _block(block, x, residual)
-    return _apply(params["readout"], x)[:, -1, 0]
-
-
-def _blocks(depth: int, *, mlp: bool, residual: bool = True) -> Model:
-    return Model(
-        partial(_blocks_init, depth=depth, mlp=mlp),
-        jnp.asarray,
-        partial(_blocks_predict, residual=residual),
-        partial(_blocks_plain, residual=residual),
-    )
-
-
-#: The models by name. "linear" is paper 1's full linear attention, "softmax" one block without a
-#: multilayer perceptron, "two-blocks" and "three-blocks" have one, a single dense layer as in paper
-#: 1, "two-blocks-bare" lacks the residual connections.
+#: The models by the names that sweeps store.
 MODELS = {
-    "linear": Model(_linear_init, _moments, _linear_predict, _linear_plain),
-    "softmax": _blocks(1, mlp=False),
-    "two-blocks": _blocks(2, mlp=True),
-    "three-blocks": _blocks(3, mlp=True),
-    "two-blocks-bare": _blocks(2, mlp=True, residual=False),
+    "linear": Linear(),
+    "softmax": Blocks(1, mlp=False),
+    "two-blocks": Blocks(2),
+    "three-blocks": Blocks(3),
+    "two-blocks-bare": Blocks(2, residual=False),
 }
 
 
@@ -356,7 +326,7 @@ def jacobian(predict: Callable[[Any, Any], Any], params: Any, inputs: Any) -> An
     Parameters
     ----------
     predict : callable
-        ``predict(params, inputs)``, see `Model`.
+        ``predict(params, inputs)`` of a model.
     params, inputs : pytrees of arrays
         Parameters, P numbers in all, and inputs with a leading axis of n prompts.
 
@@ -392,51 +362,50 @@ class ErrorParts(NamedTuple):
     even_even: float
 
 
-def error_parts(model: Model, params: Any, contexts: Contexts, w: Any, rho: float) -> ErrorParts:
-    """Measure a test error on given contexts, each with all its mirror images.
+def error_parts(model: Linear | Blocks, params: Any, test: Sample, rho: float) -> ErrorParts:
+    """Measure a test error on given prompts, each with all its mirror images, in double precision.
 
     Parameters
     ----------
-    model : Model
-        A member of `MODELS`.
+    model : Linear or Blocks
+        The model.
     params : pytree of arrays
         Its parameters.
-    contexts : Contexts
-        n contexts with queries; their targets are not used.
-    w : array of shape (n, d)
-        The task of each, so that the noise of the target is averaged exactly.
+    test : Sample
+        n prompts, and the labels of their queries without noise; NumPy arrays.
     rho : float
-        Variance of the label noise, at least 0.
+        Variance of the label noise, which is averaged exactly; at least 0.
 
     Returns
     -------
     ErrorParts
-        The mean over the contexts and their images under y → −y and x_q → −x_q, which have the
+        The mean over the prompts and their images under y → −y and x_q → −x_q, which have the
         same law; their sum is the mean squared error plus ρ.
 
     Raises
     ------
     ValueError, TypeError
-        If `rho` is outside its range.
+        If an argument is outside its range.
 
     Notes
     -----
     Source: eq-error-parts in the book.
     """
     rho = _validate.scalar(_validate.nonnegative, "rho", rho)
-    target = np.einsum("nd,nd->n", contexts.query, w)
+    prompts = _validate.array("test.inputs", test.inputs, (None, None, None))
+    target = _validate.array("test.targets", test.targets, prompts.shape[:1])
     f = np.empty((2, 2, len(target)))
-    predict = jax.jit(model.predict)
     for i, label in enumerate((1, -1)):
         for j, query in enumerate((1, -1)):
-            image = contexts._replace(labels=label * contexts.labels, query=query * contexts.query)
-            f[i, j] = predict(params, model.inputs(prompts(image)))
+            image = prompts.copy()
+            image[:, :, -1] *= label
+            image[:, -1, :-1] *= query
+            with jax.enable_x64(True):
+                f[i, j] = compiled(model.predict)(params, model.inputs(image))
     odd = (f[:, 0] - f[:, 1]) / 2  # in the query
     even = (f[:, 0] + f[:, 1]) / 2
+    others = (even[0] - even[1]) / 2, (odd[0] + odd[1]) / 2, (even[0] + even[1]) / 2
     return ErrorParts(
         rho + float(np.mean(((odd[0] - odd[1]) / 2 - target) ** 2)),
-        *(
-            float(np.mean(part**2))
-            for part in ((even[0] - even[1]) / 2, (odd[0] + odd[1]) / 2, (even[0] + even[1]) / 2)
-        ),
+        *(float(np.mean(part**2)) for part in others),
     )

@@ -1,9 +1,8 @@
 """Interpolation thresholds: how many contexts a model can learn by heart.
 
 `polish` carries a trained network to the bottom of its valley by the Levenberg–Marquardt method;
-whether the bottom is zero says whether the sample is interpolated. `linear_threshold` finds the
-last interpolated size of a sample one context at a time; `interpolates` tries one size, and
-`fit_threshold` and `fit_exponent` make a threshold, and a power of d, of many tries.
+whether the bottom is zero says whether the sample is interpolated. `fit_threshold` and
+`fit_exponent` make a threshold, and a power of d, of many tries.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from iclkit import _validate, backend
-from iclkit.attention import MODELS, interpolation_rank, jacobian
-from iclkit.train import Sample, _errors, _sizes, first, pretraining, train
+from iclkit import _validate
+from iclkit.attention import jacobian
+from iclkit.prompts import Sample
 
 INTERPOLATED = 1e-8  # mean squared training error, where the labels have variance 1 + ρ
 
@@ -51,19 +50,23 @@ def polish(
     params: Any,
     sample: Sample,
     *,
+    count: int | None = None,
     iterations: int = 200,
     goal: float = 1e-10,
 ) -> Polished:
-    """Minimise the mean squared training error of one network by Levenberg–Marquardt.
+    """Minimise the mean squared training error by Levenberg–Marquardt, in double precision.
 
     Parameters
     ----------
     predict : callable
-        ``predict(params, inputs)``, see `iclkit.attention.Model`.
+        ``predict(params, inputs)`` of a model.
     params : pytree of arrays
         Where to start; P numbers.
     sample : Sample
-        n prompts, without an axis of networks; those of weight 0 do not count.
+        n prompts.
+    count : int, optional
+        How many of them count, the first ones, at least 1; by default all. What is compiled for
+        one number serves for every other.
     iterations : int
         Most linear systems to solve, at least 1.
     goal : float
@@ -77,7 +80,7 @@ def polish(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or the loss of `params` is not finite.
 
     Notes
     -----
@@ -89,8 +92,17 @@ def polish(
     """
     iterations = _validate.count("iterations", iterations)
     goal = _validate.scalar(_validate.positive, "goal", goal)
-    params, loss, used = _descend(predict, params, sample, iterations, goal)
-    return Polished(params, float(loss), int(used))
+    n = len(sample.targets)
+    count = n if count is None else _validate.count("count", count)
+    if count > n:
+        raise ValueError(f"count must be at most the n = {n} prompts there are, got {count}")
+    with jax.enable_x64(True):
+        params, sample = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), (params, sample))
+        weights = (jnp.arange(n) < count).astype(float)
+        params, loss, used = _descend(predict, params, sample, weights, iterations, goal)
+        if not np.isfinite(loss):
+            raise ValueError(f"params must have a finite loss on the sample, got {loss}")
+        return Polished(params, float(loss), int(used))
 
 
 class _State(NamedTuple):
@@ -105,9 +117,11 @@ class _State(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0,))
-def _descend(predict: Any, params: Any, sample: Sample, iterations: Any, goal: Any) -> Any:
+def _descend(
+    predict: Any, params: Any, sample: Sample, weights: Any, iterations: Any, goal: Any
+) -> Any:
     flat, restore = ravel_pytree(params)
-    inputs, targets, weights = sample
+    inputs, targets = sample
     count = jnp.sum(weights)
 
     def residual(flat: Any) -> Any:
@@ -150,136 +164,6 @@ def _descend(predict: Any, params: Any, sample: Sample, iterations: Any, goal: A
     begin = _State(flat, loss, start, rows, gram, 1e-3 * scale, 0, loss)
     end = jax.lax.while_loop(unfinished, step, begin)
     return restore(end.flat), end.loss, end.iteration
-
-
-# One run --------------------------------------------------------------------------------------
-
-
-def linear_threshold(
-    seed: int | np.random.SeedSequence,
-    *,
-    d: int,
-    alpha: float,
-    rho: float,
-    starts: int = 3,
-    iterations: int = 300,
-) -> dict[str, float]:
-    """Find how many contexts full linear attention can learn by heart, to one context.
-
-    Parameters
-    ----------
-    seed : int or numpy.random.SeedSequence
-        At least 0; the same seed gives the same result on a CPU.
-    d : int
-        Dimension and width, at least 3.
-    alpha : float
-        Context length α = ℓ/d, positive and finite; ℓ is rounded.
-    rho : float
-        Variance of the label noise, at least 0.
-    starts : int
-        Fresh initial parameters for a size at which the solution for one context less cannot be
-        continued; at least 1.
-    iterations : int
-        See `polish`.
-
-    Returns
-    -------
-    dict
-        `threshold`, the greatest n of R − 6 … R + 2 that was interpolated, or R − 7 if none was,
-        with R of `iclkit.attention.interpolation_rank`, and `loss_above`, the least loss reached
-        with one context more than that.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is outside its range.
-
-    Notes
-    -----
-    A sample counts as interpolated below a loss of 1e-10. The samples are the first n contexts
-    of one list. Source: eq-interpolation-rank in the book.
-    """
-    d, starts = _validate.count("d", d, least=3), _validate.count("starts", starts)
-    ell = _validate.size("alpha", alpha, d, "ell = alpha * d")
-    rank, model = interpolation_rank(d), MODELS["linear"]
-    start = pretraining(backend.child_seed(seed, 0), "linear", rank + 3, d, ell, rho, tests=1)
-    sample, warm = first(start.sample), first(start.params)
-    keys = backend.child_seed(seed, 1).generate_state(9 * starts).reshape(9, starts)
-    least = {}
-    for n, row in zip(range(rank - 6, rank + 4), [*keys, keys[-1]], strict=True):
-        some = sample._replace(weights=(jnp.arange(rank + 3) < n).astype(float))
-        ends = []
-        for begin in (warm, *(model.init(jax.random.key(int(key)), d) for key in row)):
-            ends.append(polish(model.predict, begin, some, iterations=iterations, goal=1e-12))
-            if ends[-1].loss < 1e-10:
-                break
-        best = min(ends, key=lambda end: end.loss)
-        least[n], warm = best.loss, best.params
-    interpolated = [n for n in list(least)[:-1] if least[n] < 1e-10]
-    threshold = max(interpolated, default=rank - 7)
-    return {"threshold": float(threshold), "loss_above": least[threshold + 1]}
-
-
-def interpolates(
-    seed: int | np.random.SeedSequence,
-    *,
-    model: str,
-    d: int,
-    tau: float,
-    alpha: float,
-    rho: float,
-    steps: int,
-    rate: float = 1e-2,
-    schedule: str = "cosine",
-    batches: int = 1,
-    decay: float = 1e-4,
-    iterations: int = 200,
-) -> dict[str, float]:
-    """Train one network, polish it, and see whether it has learned its sample by heart.
-
-    Parameters
-    ----------
-    seed, model, d, tau, alpha, rho, steps, rate, schedule, batches, decay
-        See `iclkit.train.trained_attention`.
-    iterations : int
-        See `polish`.
-
-    Returns
-    -------
-    dict
-        `interpolated`, 1 if the polished loss is below 1e-8 and else 0; `train_loss` and
-        `polished_loss`; `icl_error` before and `polished_error` after the polish.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is outside its range, or n or ℓ rounds to 0.
-    """
-    n, ell, recipe = _sizes(
-        model=model, d=d, tau=tau, alpha=alpha, rho=rho, steps=steps, rate=rate,
-        schedule=schedule, batches=batches, decay=decay,
-    )  # fmt: skip
-    start, network = pretraining(seed, model, n, d, ell, rho), MODELS[model]
-    params = first(train(network.predict, start.params, start.sample, recipe).params)
-    before = _errors(network, params, start, ell, rho)
-    end = polish(
-        network.predict, params, first(start.sample), iterations=iterations, goal=INTERPOLATED / 10
-    )
-    return {
-        "interpolated": float(end.loss < INTERPOLATED),
-        "train_loss": before["train_loss"],
-        "polished_loss": end.loss,
-        "icl_error": before["icl_error"],
-        "polished_error": _errors(network, end.params, start, ell, rho)["icl_error"],
-    }
-
-
-def _try_sizes(*, iterations: int = 200, **point: Any) -> Any:
-    _validate.count("iterations", iterations)
-    return _sizes(**point)
-
-
-interpolates.check = _try_sizes  # `iclkit.sweep.sweep` calls it before it computes
 
 
 # From successes to a threshold ----------------------------------------------------------------
