@@ -48,13 +48,12 @@ def forms(name, d, n):
     import jax.numpy as jnp
     import numpy as np
 
-    from iclkit.attention import MODELS, prompts
-    from iclkit.train import first, pretraining
+    from iclkit.attention import MODELS
+    from iclkit.trials import pretraining
 
     model = MODELS[name]
     start = pretraining(1, name, n, d, round(ALPHA * d), RHO, tests=n)
-    params, inputs = first(start.params), jnp.asarray(prompts(start.test))
-    targets = jnp.asarray(start.test.target)
+    params, (inputs, targets) = start.params, jax.tree.map(jnp.asarray, start.test)
 
     def compiled(predict, inputs):
         def loss(params, inputs):
@@ -73,30 +72,28 @@ def together(name, d, tau, m=4, steps=50):
     import jax
     import numpy as np
 
-    from iclkit import train
     from iclkit.attention import MODELS
+    from iclkit.prompts import Fixed
+    from iclkit.train import _rounds, adamw
+    from iclkit.trials import pretraining
 
-    n = round(tau * d**2)
-    starts = [
-        train.pretraining(seed, name, n, d, round(ALPHA * d), RHO, tests=1) for seed in range(m)
+    n, predict, optimiser = round(tau * d**2), MODELS[name].predict, adamw(steps, 1e-2)
+    starts = [pretraining(seed, name, n, d, round(ALPHA * d), RHO, tests=1) for seed in range(m)]
+    numbers, keys = jax.numpy.arange(steps), jax.random.split(jax.random.key(0), m)
+    alone = [
+        ((start.params, optimiser.init(start.params)), Fixed(start.sample), key)
+        for start, key in zip(starts, keys, strict=True)
     ]
-    recipe = train.Recipe(steps)
-    run = train._chunk(MODELS[name].predict, train.shuffled, recipe, steps)
-    optimiser, numbers = train._optimiser(recipe, steps), jax.numpy.arange(steps)
+    everyone = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *alone)
 
-    def ready(some):
-        params, sample = (
-            jax.tree.map(lambda *leaves: jax.numpy.concatenate(leaves), *parts)
-            for parts in zip(*((start.params, start.sample) for start in some), strict=True)
-        )
-        state = params, jax.vmap(optimiser.init)(params)
-        return state, sample, jax.random.split(jax.random.key(0), len(some)), numbers
+    def run(state, draw, key):
+        return _rounds(predict, optimiser, (1, n), state, draw, key, numbers)
 
-    single, all_of_them = [ready([start]) for start in starts], ready(starts)
-    losses = [np.asarray(run(*one)[1][0]) for one in single]
-    np.testing.assert_allclose(losses, run(*all_of_them)[1], rtol=1e-6)
+    run_all = jax.jit(jax.vmap(run))
+    losses = [np.ravel(run(*one)[1]) for one in alone]
+    np.testing.assert_allclose(losses, run_all(*everyone)[1][..., 0], rtol=1e-6)
     one_by_one, side_by_side = least(
-        lambda: [run(*one) for one in single], lambda: run(*all_of_them)
+        lambda: [run(*one) for one in alone], lambda: run_all(*everyone)
     )
     return n, one_by_one / steps, side_by_side / steps
 
@@ -114,12 +111,15 @@ def polishes(d, tau, goal=1e-10, most=200):
 
     from iclkit.attention import MODELS, jacobian
     from iclkit.interpolation import polish
-    from iclkit.train import Recipe, first, pretraining, train
+    from iclkit.prompts import Fixed
+    from iclkit.train import adamw, fit
+    from iclkit.trials import pretraining
 
     n, predict = round(tau * d**2), MODELS["linear"].predict
-    start = pretraining(1, "linear", n, d, round(ALPHA * d), RHO, tests=1)
-    params = first(train(predict, start.params, start.sample, Recipe(3000)).params)
-    sample, (flat, restore) = first(start.sample), ravel_pytree(params)
+    params, sample, _ = pretraining(1, "linear", n, d, round(ALPHA * d), RHO, tests=1)
+    how = {"key": jax.random.key(0), "shape": (1, n)}
+    params, _ = fit(predict, params, Fixed(sample), adamw(3000, 1e-2), 3000, **how)
+    flat, restore = ravel_pytree(params)
 
     @jax.jit
     def residual(flat):
@@ -159,7 +159,10 @@ def polishes(d, tau, goal=1e-10, most=200):
 def main():
     """Make the tables, and write them to one file."""
     alone()
+    import jax
     from tqdm import tqdm
+
+    jax.config.update("jax_enable_x64", True)
 
     tables = {"forms": [], "together": [], "polish": []}
     cases = [

@@ -4,7 +4,7 @@ Two softmax blocks, trained on new contexts at every step. Fifteen minutes on tw
 """
 
 from iclkit.sweep import sweep
-from iclkit.train import diverse_attention
+from iclkit.trials import diverse_attention
 
 sweep(
     diverse_attention,

@@ -234,6 +234,10 @@ class Blocks:
     mlp: bool = True
     residual: bool = True
 
+    def __post_init__(self) -> None:
+        """Check the depth."""
+        _validate.count("depth", self.depth)
+
     def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d; the width is d by default."""
         d, h = _sizes(d, width)

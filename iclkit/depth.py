@@ -65,21 +65,22 @@ class Layers:
         entries of variance 1/(4 (d + 1)).
         """
         equal = _validate.choice("start", start, STARTS) == "equal"
+        d = _validate.count("d", d)
         if self.layers != "full":
-            drawn = jax.random.uniform(key, self._shape, maxval=2.0)
+            shape = () if self.layers == "scalar-tied" else (self.depth,)
+            drawn = jax.random.uniform(key, shape, maxval=2.0)
             return {"steps": jnp.where(equal, 1.0, drawn) / self.depth}
         if equal:
             steps = np.full(self.depth, 1 / self.depth)
             return written(Reading(steps, np.zeros(self.depth)), d)
-        between, value = jax.random.normal(key, (2, self.depth, d + 1, d + 1))
-        return {"between": between / (2 * (d + 1) ** 0.5), "value": value / (2 * (d + 1) ** 0.5)}
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return () if self.layers == "scalar-tied" else (self.depth,)
+        between, value = jax.random.normal(key, (2, self.depth, d + 1, d + 1)) / (
+            2 * (d + 1) ** 0.5
+        )
+        return {"between": between, "value": value}
 
     def predict(self, params: dict[str, Any], prompts: Any) -> Any:
         """Predict n labels from prompts of shape (n, ell + 1, d + 1), see `iclkit.prompts`."""
+        self._check(params)
         if self.layers == "full":
             pairs = zip(params["between"], params["value"], strict=True)
             return deep_attention(list(pairs), prompts)
@@ -97,6 +98,7 @@ class Layers:
         Of full layers, it is the diagonal of `between` for the x, averaged, times the last
         diagonal entry of `value` with a minus sign, and times the others, averaged.
         """
+        self._check(params)
         if self.layers != "full":
             steps = np.broadcast_to(np.asarray(params["steps"]), (self.depth,))
             return Reading(steps, np.zeros(self.depth))
@@ -105,6 +107,12 @@ class Layers:
         )
         compared = between[:, :-1].mean(axis=1)
         return Reading(-value[:, -1] * compared, value[:, :-1].mean(axis=1) * compared)
+
+    def _check(self, params: dict[str, Any]) -> None:
+        name = "between" if self.layers == "full" else "steps"
+        found = np.shape(params.get(name, 0))[:1]
+        if name not in params or found != (() if self.layers == "scalar-tied" else (self.depth,)):
+            raise ValueError(f"params must be those of {self}, got {list(params)} of shape {found}")
 
 
 def written(reading: Reading, d: int) -> dict[str, np.ndarray]:

@@ -440,7 +440,7 @@ def deep_attention(layers: Sequence[tuple[Any, Any]], prompts: Any) -> Any:
         Of each layer the matrix between a token and those it attends to, and the one that is
         applied to what it attends to.
     prompts : array of shape (n, ell + 1, d + 1)
-        Rows (xᵢ, yᵢ), and last (x_q, 0), see `iclkit.attention.prompts`; NumPy or JAX.
+        Rows (xᵢ, yᵢ), and last (x_q, 0), see `iclkit.prompts.write`; NumPy or JAX.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import lru_cache, partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ Measure = Callable[[Seed], dict[str, Any]]
 _double = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, jnp.float64))
 _single = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, jnp.float32))
 # JAX compiles once what it has seen before, and these are the same for the same arguments.
-_layers, _bound = cache(Layers), cache(partial)
+_layers, _bound = map(lru_cache(maxsize=None, typed=True), (Layers, partial))
 
 _RAISES = """
     Raises

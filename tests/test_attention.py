@@ -11,22 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from iclkit import attention
 from iclkit.attention import (
     MODELS,
+    Blocks,
     couplings,
     error_parts,
     implement,
     implemented_gamma,
     interpolation_rank,
     jacobian,
-    prompts,
 )
 from iclkit.backend import streams
 from iclkit.contexts import context_statistic, draw_contexts, draw_statistics
 from iclkit.fit import fit_gamma
 from iclkit.moments import population_moments, prediction_error
+from iclkit.prompts import Sample, write
 from iclkit.tasks import draw_tasks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
 
 
 def contexts(n, d, ell, seed=0, rho=0.1):
@@ -64,7 +70,7 @@ def close(a, b, tolerance):
 
 def test_prompts_are_rows_of_tokens_and_labels():
     data, _ = contexts(4, 3, 5)
-    p = prompts(data)
+    p = write(data)
     assert p.shape == (4, 6, 4) and p.dtype == np.float64
     np.testing.assert_array_equal(p[:, :5, :3], data.tokens)
     np.testing.assert_array_equal(p[:, :5, 3], data.labels)
@@ -97,7 +103,7 @@ def both_forms(name, params, p, targets):
 )
 def test_two_forms_agree_in_loss_and_gradient(name, d, ell, n, width):
     data, _ = contexts(n, d, ell)
-    p, params = prompts(data), network(name, d, width=width)
+    p, params = write(data), network(name, d, width=width)
     (folded, gradient), (plain, other) = both_forms(name, params, p, data.target)
     assert float(folded) == pytest.approx(float(plain), rel=1e-13)
     assert np.any(other)
@@ -114,7 +120,7 @@ def test_two_forms_agree_in_loss_and_gradient(name, d, ell, n, width):
 )
 def test_two_forms_agree_for_any_numbers(name, seed, size, labels, queries):
     data, _ = contexts(6, 3, 7, seed)  # one shape, which is compiled once
-    p = prompts(data._replace(labels=labels * data.labels, query=queries * data.query))
+    p = write(data._replace(labels=labels * data.labels, query=queries * data.query))
     params = jax.tree.map(lambda leaf: size * leaf, network(name, 3, seed))
     (folded, gradient), (plain, other) = both_forms(name, params, p, data.target)
     assert float(folded) == pytest.approx(float(plain), rel=1e-9)
@@ -122,7 +128,7 @@ def test_two_forms_agree_for_any_numbers(name, seed, size, labels, queries):
 
 
 def test_models_keep_single_precision():
-    p = prompts(contexts(3, 3, 4)[0]).astype(np.float32)
+    p = write(contexts(3, 3, 4)[0]).astype(np.float32)
     for name, model in MODELS.items():
         single = jax.tree.map(lambda leaf: leaf.astype(np.float32), network(name, 3))
         predicted = jax.eval_shape(lambda s, m=model: m.predict(s, m.inputs(p)), single)
@@ -154,24 +160,18 @@ def test_initial_parameters_depend_on_the_key_alone():
 
 
 def test_blocks_are_causal():
-    p = prompts(contexts(3, 3, 5)[0])
+    p = write(contexts(3, 3, 5)[0])
     params = network("two-blocks", 3)
     changed = p.copy()
     changed[:, -1] += 1.0
 
-    @partial(quick, static_argnums=2)
-    def rows(params, p, residual):
-        x = attention._apply(params["embedding"], p)
-        for block in params["blocks"]:
-            x = attention._block(block, x, residual)
-        return x
-
     for residual in (True, False):
-        before, after = (np.asarray(rows(params, some, residual)) for some in (p, changed))
+        rows = quick(Blocks(2, residual=residual)._rows)
+        before, after = (np.asarray(rows(params, some)) for some in (p, changed))
         np.testing.assert_array_equal(before[:, :-1], after[:, :-1])
         assert np.all(np.any(before[:, -1] != after[:, -1], axis=1))
         # The first row is as if it were alone.
-        close(rows(params, p[:, :1], residual), before[:, :1], 1e-13)
+        close(rows(params, p[:, :1]), before[:, :1], 1e-13)
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "two-blocks"])
@@ -182,7 +182,7 @@ def test_one_layer_does_not_see_the_order_of_tokens(name):
     other = data._replace(tokens=data.tokens[:, order], labels=data.labels[:, order])
     params = network(name, 3)
     (f, _), (g, _) = (
-        both_forms(name, params, prompts(some), data.target)[0] for some in (data, other)
+        both_forms(name, params, write(some), data.target)[0] for some in (data, other)
     )
     if name == "two-blocks":  # the mask of the first block tells early tokens from late ones
         assert abs(f - g) > 1e-6
@@ -201,7 +201,7 @@ def predict(params, p):
 @pytest.mark.parametrize("width", [2, 9])
 def test_couplings_are_all_that_predictions_depend_on(width):
     d = 4
-    p = prompts(contexts(7, d, 5)[0])
+    p = write(contexts(7, d, 5)[0])
     params = network("linear", d, width=width)
     matrix, v = quick(couplings)(params)
     assert matrix.shape == (d + 2, d + 2) and v.shape == (d + 2,)
@@ -219,7 +219,7 @@ def test_linear_attention_implements_the_reduced_model(d, ell):
     data, _ = contexts(20, d, ell)
     h = context_statistic(data.tokens, data.labels)
     expected = np.einsum("ni,ij,nj->n", data.query, gamma, h)
-    params, p = implement(gamma, ell), prompts(data)
+    params, p = implement(gamma, ell), write(data)
     close(predict(params, p), expected, 1e-13)
     close(quick(MODELS["linear"].plain)(params, p), expected, 1e-13)
     close(implemented_gamma(params, ell), gamma, 1e-14)
@@ -245,7 +245,7 @@ def test_implemented_gamma_of_any_network_is_its_coupling_of_queries_and_statist
             tokens=context * data.tokens, labels=context * label * data.labels,
             query=query * data.query,
         )  # fmt: skip
-        part += query * (1 if label else -1) * predict(params, prompts(image)) / 4
+        part += query * (1 if label else -1) * predict(params, write(image)) / 4
     h = context_statistic(data.tokens, data.labels)
     gamma = implemented_gamma(params, ell)
     assert np.all(gamma)
@@ -263,9 +263,32 @@ def test_implemented_gamma_of_any_network_is_its_coupling_of_queries_and_statist
         (lambda: implemented_gamma(network("linear", 2), 1.5), TypeError, "ell must be an integer"),
         (lambda: interpolation_rank(0), ValueError, "d must be an integer of at least 1, got 0"),
         (
-            lambda: error_parts(MODELS["linear"], None, *contexts(1, 1, 1), -0.1),
+            lambda: error_parts(MODELS["linear"], None, sample(*contexts(1, 1, 1)), -0.1),
             ValueError,
             "rho must be finite and at least 0, got -0.1",
+        ),
+        (
+            lambda: error_parts(
+                MODELS["linear"], None, Sample(np.ones((2, 2, 2)), np.ones(3)), 0.1
+            ),
+            ValueError,
+            r"test.targets must have shape \(2\), got \(3,\)",
+        ),
+        (
+            lambda: error_parts(MODELS["linear"], None, Sample(np.ones((2, 2)), np.ones(2)), 0.1),
+            ValueError,
+            r"test.inputs must have shape \(any, any, any\)",
+        ),
+        (lambda: Blocks(0), ValueError, "depth must be an integer of at least 1, got 0"),
+        (
+            lambda: MODELS["linear"].init(jax.random.key(0), 0),
+            ValueError,
+            "d must be an integer of at least 1, got 0",
+        ),
+        (
+            lambda: MODELS["softmax"].init(jax.random.key(0), 2, 0),
+            ValueError,
+            "width must be an integer of at least 1, got 0",
         ),
     ],
 )
@@ -282,7 +305,7 @@ def test_jacobian_is_the_limit_of_differences(name):
     data, _ = contexts(4, 2, 4)
     model, params = MODELS[name], network(name, 2)
     flat, restore = ravel_pytree(params)
-    inputs = model.inputs(prompts(data))
+    inputs = model.inputs(write(data))
     step = 1e-5
     shifts = np.concatenate([np.eye(len(flat)), -np.eye(len(flat))]) * step
 
@@ -304,7 +327,7 @@ def test_jacobian_is_the_limit_of_differences(name):
 def test_rank_of_linear_attention(d):
     rank = interpolation_rank(d)
     assert rank == d * (d + 3) + (d + 2) - 1 + 1  # a matrix of rank d, a vector, a scale, a bias
-    p, model = prompts(contexts(rank + 10, d, d, seed=d)[0]), MODELS["linear"]
+    p, model = write(contexts(rank + 10, d, d, seed=d)[0]), MODELS["linear"]
     rows = quick(lambda params: jacobian(model.predict, params, model.inputs(p)))
     values = np.linalg.svd(np.asarray(rows(network("linear", d, seed=d))), compute_uv=False)
     # Small but real on one side of the gap, rounding on the other.
@@ -312,6 +335,11 @@ def test_rank_of_linear_attention(d):
 
 
 # Parts of an error ----------------------------------------------------------------------------
+
+
+def sample(data, w):
+    """Prompts, and the labels of their queries without noise."""
+    return Sample(write(data), np.einsum("nd,nd->n", data.query, w))
 
 
 def images(data, w):
@@ -327,10 +355,10 @@ def images(data, w):
 def test_parts_add_up_to_the_error_on_all_mirror_images(name):
     data, w = contexts(30, 3, 5)
     model, params, rho = MODELS[name], network(name, 3), 0.3
-    parts = error_parts(model, params, data, w, rho)
+    parts = error_parts(model, params, sample(data, w), rho)
     plain = quick(model.plain)
     squares = [
-        np.mean((plain(params, prompts(image)) - target) ** 2) for image, target in images(data, w)
+        np.mean((plain(params, write(image)) - target) ** 2) for image, target in images(data, w)
     ]
     assert sum(parts) == pytest.approx(np.mean(squares) + rho, rel=1e-12)
     assert min(parts) > 1e-6 and all(type(part) is float for part in parts)
@@ -346,13 +374,20 @@ def test_parts_are_named_by_their_symmetry():
         "even_even": lambda p: 7 * p[:, -1, 1] ** 2,
     }
     target = np.einsum("nd,nd->n", data.query, w)
-    values = {name: f(prompts(data)) for name, f in functions.items()}
+    values = {name: f(write(data)) for name, f in functions.items()}
     expected = {name: np.mean(f**2) for name, f in values.items()}
     expected["signal"] = np.mean((values["signal"] - target) ** 2)
-    model = MODELS["linear"]._replace(
-        inputs=jnp.asarray, predict=lambda _, p: sum(f(p) for f in functions.values())
+
+    class Sum:
+        def inputs(self, prompts):
+            return jnp.asarray(prompts)
+
+        def predict(self, _, p):
+            return sum(f(p) for f in functions.values())
+
+    assert error_parts(Sum(), None, sample(data, w), 0.0)._asdict() == pytest.approx(
+        expected, rel=1e-12
     )
-    assert error_parts(model, None, data, w, 0.0)._asdict() == pytest.approx(expected, rel=1e-12)
 
 
 def test_parts_of_the_reduced_model():
@@ -360,7 +395,7 @@ def test_parts_of_the_reduced_model():
     gamma = fit_gamma(*fitting(d, ell, rho)).gamma
     data, w = contexts(20_000, d, ell, seed=5, rho=rho)
     params = implement(gamma, ell)
-    parts = error_parts(MODELS["linear"], params, data, w, rho)
+    parts = error_parts(MODELS["linear"], params, sample(data, w), rho)
     assert abs(parts.odd_even) < 1e-25 and abs(parts.even_even) < 1e-25
     squares = np.zeros(len(w))
     for image, target in images(data, w):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import minimize
 
-from iclkit import attention, backend, bayes, theory
+from iclkit import backend, bayes, theory
 from iclkit.contexts import draw_contexts
 from iclkit.descent import (
     Law,
@@ -25,6 +25,7 @@ from iclkit.descent import (
     tied_risk,
     untied_risk,
 )
+from iclkit.prompts import write
 from iclkit.sweep import sweep
 from iclkit.tasks import draw_tasks
 
@@ -282,9 +283,10 @@ def test_attention_makes_the_steps(depth):
         residual = drawn.labels - np.einsum("nid,nd->ni", drawn.tokens, found)
         found += step * d / ell * np.einsum("nid,ni->nd", drawn.tokens, residual)
     expected = np.sum(found * drawn.query, axis=1)
-    prompts, layers = attention.prompts(drawn), descent_layers(steps, d)
+    prompts, layers = write(drawn), descent_layers(steps, d)
     np.testing.assert_allclose(deep_attention(layers, prompts), expected, rtol=1e-12, atol=1e-14)
-    compiled = jax.jit(deep_attention)(layers, prompts)
+    with jax.enable_x64(True):
+        compiled = jax.jit(deep_attention)(layers, prompts)
     np.testing.assert_allclose(compiled, expected, rtol=1e-12, atol=1e-14)
 
 

@@ -1,7 +1,5 @@
 """Interpolation: a polish that ends at the bottom, and thresholds from successes and failures."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,57 +10,49 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy.special import expit
 
-import iclkit.train
 from iclkit.attention import MODELS, interpolation_rank
-from iclkit.interpolation import (
-    INTERPOLATED,
-    fit_exponent,
-    fit_threshold,
-    interpolates,
-    linear_threshold,
-    polish,
-)
-from iclkit.train import Recipe, first, pretraining, train
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once():
-    """Keep what is compiled for the next training with the same recipe."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(iclkit.train, "_chunk", functools.cache(iclkit.train._chunk))
-        yield
-
+from iclkit.interpolation import fit_exponent, fit_threshold, polish
+from iclkit.prompts import Fixed
+from iclkit.train import adamw, fit
+from iclkit.trials import pretraining
 
 D, RANK = 4, interpolation_rank(4)
 FULL = RANK + 8  # prompts of the sample whose first ones are learned
 PREDICT = MODELS["linear"].predict
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(scope="module")
-def start():
+def start(_double):
     """A linear network, and a sample just larger than it can learn by heart."""
     return pretraining(3, "linear", FULL, D, D, 0.01, tests=1)
 
 
-def part(sample, n):
-    """The first n prompts count, the others are there: one shape is compiled once."""
-    return first(sample)._replace(weights=(jnp.arange(FULL) < n).astype(float))
+def first(sample, n):
+    return jax.tree.map(lambda leaf: leaf[:n], sample)
 
 
 @jax.jit
 def loss(params, sample):
-    square = sample.weights * (PREDICT(params, sample.inputs) - sample.targets) ** 2
-    return jnp.sum(square) / jnp.sum(sample.weights)
+    return jnp.mean((PREDICT(params, sample.inputs) - sample.targets) ** 2)
 
 
 @pytest.fixture(scope="module")
 def trained(start):
-    """Networks after a short training on samples of three sizes, side by side."""
-    sizes = (RANK - 6, RANK, FULL)
-    data = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(part(start.sample, n) for n in sizes))
-    params = jax.tree.map(lambda leaf: jnp.repeat(leaf, 3, axis=0), start.params)
-    end = train(PREDICT, params, data, Recipe(2000, 2e-2)).params
-    return {n: jax.tree.map(lambda leaf, m=m: leaf[m], end) for m, n in enumerate(sizes)}
+    """Networks after a short training on samples of two sizes."""
+    optimiser, key = adamw(2000, 2e-2), jax.random.key(0)
+    return {
+        n: fit(
+            PREDICT, start.params, Fixed(first(start.sample, n)), optimiser, 2000,
+            key=key, shape=(1, n),
+        )[0]
+        for n in (RANK - 6, FULL)
+    }  # fmt: skip
 
 
 # Polish ---------------------------------------------------------------------------------------
@@ -70,21 +60,21 @@ def trained(start):
 
 def test_polish_reaches_zero_where_the_sample_can_be_learned(start, trained):
     n = RANK - 6
-    sample = part(start.sample, n)
-    end = polish(PREDICT, trained[n], sample, goal=1e-13)
+    sample = first(start.sample, n)
+    end = polish(PREDICT, trained[n], start.sample, count=n, goal=1e-13)
     assert end.loss < 1e-13 < float(loss(trained[n], sample))
     assert end.loss == pytest.approx(float(loss(end.params, sample)), rel=1e-3)
     assert type(end.loss) is float and type(end.iterations) is int and 0 < end.iterations < 100
     residual = PREDICT(end.params, sample.inputs) - sample.targets
-    assert np.all(np.abs(residual[:n]) < 1e-5)
+    assert np.all(np.abs(residual) < 1e-5)
     # With nothing left to do, nothing is done.
-    again = polish(PREDICT, end.params, sample, goal=1e-12)
+    again = polish(PREDICT, end.params, start.sample, count=n, goal=1e-12)
     assert again.iterations == 0 and again.loss == pytest.approx(end.loss)
     jax.tree.map(np.testing.assert_array_equal, again.params, end.params)
 
 
 def test_polish_ends_above_zero_where_it_cannot(start, trained):
-    sample = part(start.sample, FULL)
+    sample = start.sample
     end = polish(PREDICT, trained[FULL], sample, iterations=400, goal=1e-13)
     assert 1e-6 < end.loss < float(loss(trained[FULL], sample))
     # The bottom: no direction leads further down, and it has stopped early because of that.
@@ -94,7 +84,7 @@ def test_polish_ends_above_zero_where_it_cannot(start, trained):
 
 
 def test_polish_finds_the_minimum_that_scipy_finds(start, trained):
-    sample = part(start.sample, FULL)
+    sample = start.sample
     flat, restore = ravel_pytree(polish(PREDICT, trained[FULL], sample, iterations=20).params)
 
     @jax.jit
@@ -118,28 +108,37 @@ def test_polish_finds_the_minimum_that_scipy_finds(start, trained):
 )
 def test_polish_never_goes_up(start, seed, size, n, iterations):
     rng = np.random.default_rng(seed)
-    sample = part(start.sample, n)
-    begin = jax.tree.map(lambda leaf: size * rng.standard_normal(leaf.shape[1:]), start.params)
-    end = polish(PREDICT, begin, sample, iterations=iterations)
+    sample = first(start.sample, n)
+    begin = jax.tree.map(lambda leaf: size * rng.standard_normal(leaf.shape), start.params)
+    end = polish(PREDICT, begin, start.sample, count=n, iterations=iterations)
     before = float(loss(begin, sample))
     assert end.loss <= before * (1 + 1e-12)
     assert end.iterations <= iterations
     assert float(loss(end.params, sample)) == pytest.approx(end.loss, rel=1e-6, abs=1e-15)
 
 
-def test_masked_prompts_do_not_count(start, trained):
+def test_prompts_beyond_the_count_do_not_count(start, trained):
     n = RANK - 6
-    sample = part(start.sample, n)
-    nonsense = sample._replace(targets=jnp.where(sample.weights > 0, sample.targets, 1e6))
-    fewer = jax.tree.map(lambda leaf: leaf[:n], first(start.sample))
+    targets = jnp.where(jnp.arange(FULL) < n, start.sample.targets, 1e6)
+    nonsense, fewer = start.sample._replace(targets=targets), first(start.sample, n)
     ends = [
-        polish(PREDICT, trained[n], some, iterations=3, goal=1e-30)
-        for some in (sample, nonsense, fewer)
+        polish(PREDICT, trained[n], some, count=n, iterations=3, goal=1e-30)
+        for some in (start.sample, nonsense, fewer)
     ]
     assert ends[0].loss == ends[1].loss == pytest.approx(ends[2].loss, rel=1e-6)
     flat = [np.asarray(ravel_pytree(end.params)[0]) for end in ends]
     np.testing.assert_array_equal(flat[0], flat[1])
     np.testing.assert_allclose(flat[0], flat[2], atol=1e-6)
+    everything = polish(PREDICT, trained[n], start.sample, iterations=3, goal=1e-30)
+    assert everything.loss != ends[0].loss
+
+
+def test_polish_is_double_wherever_it_is_called(start, trained):
+    single = jax.tree.map(jnp.float32, trained[RANK - 6])
+    sample = jax.tree.map(np.asarray, start.sample)
+    with jax.enable_x64(False):
+        end = polish(PREDICT, single, sample, count=RANK - 6, goal=1e-20)
+    assert end.loss < 1e-16 and end.params["query"]["kernel"].dtype == np.float64
 
 
 @pytest.mark.parametrize(
@@ -149,56 +148,19 @@ def test_masked_prompts_do_not_count(start, trained):
         ({"iterations": 1.5}, TypeError, "iterations must be an integer, got 1.5"),
         ({"goal": 0.0}, ValueError, "goal must be positive"),
         ({"goal": -1.0}, ValueError, "goal must be positive .*, got -1.0"),
+        ({"count": 0}, ValueError, "count must be an integer of at least 1, got 0"),
+        ({"count": FULL + 1}, ValueError, f"count must be at most the n = {FULL} prompts"),
     ],
 )
 def test_bad_arguments_of_polish(start, options, error, message):
     with pytest.raises(error, match=message):
-        polish(PREDICT, first(start.params), first(start.sample), **options)
+        polish(PREDICT, start.params, start.sample, **options)
 
 
-# One run --------------------------------------------------------------------------------------
-
-
-def test_threshold_of_linear_attention_is_its_rank():
-    result = linear_threshold(1, d=D, alpha=1.0, rho=0.01)
-    assert abs(result["threshold"] - RANK) <= 2
-    assert result["loss_above"] > 1e-10
-    assert linear_threshold(1, d=D, alpha=1.0, rho=0.01) == result
-    assert all(type(value) is float for value in result.values())
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"d": 2}, ValueError, "d must be an integer of at least 3, got 2"),
-        ({"starts": 0}, ValueError, "starts must be an integer of at least 1, got 0"),
-        ({"alpha": 0.1}, ValueError, r"alpha must be finite with ell = alpha \* d of at least 1"),
-        ({"rho": -1.0}, ValueError, "rho must be finite and at least 0, got -1.0"),
-    ],
-)
-def test_bad_arguments_of_the_threshold(change, error, message):
-    with pytest.raises(error, match=message):
-        linear_threshold(0, **({"d": 3, "alpha": 1.0, "rho": 0.01} | change))
-
-
-POINT = {"model": "linear", "d": 3, "alpha": 1.0, "rho": 0.01, "steps": 500}
-
-
-def test_interpolation_is_told_from_failure():
-    n = interpolation_rank(3)  # 23 of the 9 tau
-    for tau, expected in ((0.5, 1.0), ((n + 13) / 9, 0.0)):
-        result = interpolates(1, tau=tau, **POINT)
-        assert result.keys() == {
-            "interpolated", "train_loss", "polished_loss", "icl_error", "polished_error",
-        }  # fmt: skip
-        assert result["interpolated"] == expected == (result["polished_loss"] < INTERPOLATED)
-        assert result["polished_loss"] <= result["train_loss"]
-        assert min(result["icl_error"], result["polished_error"]) > 0.01
-    assert interpolates(1, tau=tau, **POINT) == result
-    with pytest.raises(ValueError, match="iterations must be an integer of at least 1, got 0"):
-        interpolates(1, tau=tau, **POINT, iterations=0)
-    with pytest.raises(ValueError, match="iterations must be an integer of at least 1, got 0"):
-        interpolates.check(tau=tau, **POINT, iterations=0)  # before a sweep computes anything
+def test_polish_refuses_what_it_cannot_mend(start):
+    begin = jax.tree.map(lambda leaf: leaf * np.nan, start.params)
+    with pytest.raises(ValueError, match="params must have a finite loss on the sample, got nan"):
+        polish(PREDICT, begin, start.sample)
 
 
 # From successes to a threshold ----------------------------------------------------------------
