@@ -8,8 +8,8 @@ the k tasks has the deterministic equivalent (R + x)⁻¹ ≃ (cC + x)⁻¹, whe
 
 As λ makes ξ of n contexts, so x makes w of k tasks: both are effective ridges, and one function
 finds them. With w as the unknown, all that follows is sums, products and quotients of numbers
-between 0 and 1, or nearly, and nothing cancels. For C = I this is `iclkit.theory`; as there,
-parameters broadcast, an `xarray.DataArray` by the names of its dimensions.
+between 0 and 1, or nearly, and nothing cancels. `iclkit.theory` takes C as `tasks`; C = I is what
+it has in closed form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from iclkit import _validate
-from iclkit._labels import labelled, unlabelled
+from iclkit._labels import unlabelled
 
 _LEAST, _MOST = 1e-75, 1e75  # the mean of a spectrum, as for all other numbers of the theory
 # A power law has its first directions one by one, and the others in bins of a common logarithm.
@@ -43,7 +43,8 @@ def power_law_tasks(nu: float, d: int) -> tuple[np.ndarray, np.ndarray]:
     spectrum : numpy.ndarray of shape (m,)
         Eigenvalues; from j = 3001 on they are means over bins.
     weights : numpy.ndarray of shape (m,)
-        Shares of the d directions that have them.
+        Shares of the d directions that have them. The pair is what `iclkit.theory.icl_error` takes
+        as `tasks`.
 
     Raises
     ------
@@ -66,42 +67,26 @@ def power_law_tasks(nu: float, d: int) -> tuple[np.ndarray, np.ndarray]:
     return spectrum / (weights @ spectrum), weights
 
 
-@labelled("spectrum", "weights")
-def icl_error(
-    spectrum: Any,
-    weights: Any = None,
-    *,
-    tau: Any,
-    alpha: Any,
-    kappa: Any,
-    rho: Any,
-    lam: Any = 0.0,
-) -> Any:
-    """Error on new tasks of the same law: the in-context-learning error e_ICL.
+def errors(
+    tasks: Any, tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0
+) -> tuple[Any, Any]:
+    """Both errors for tasks of a given law: what `iclkit.theory.icl_error` and its twin return.
 
     Parameters
     ----------
-    spectrum : array of shape (m,) or (d, d)
-        Eigenvalues of the tasks' covariance C, at least 0, with a mean between 1e-75 and 1e75; or
-        C itself. Negative ones that are zeros to rounding count as zeros.
-    weights : array of shape (m,), optional
-        Shares of the directions that have them, at least 0; divided by their sum. Equal ones by
-        default. None with C itself.
-    tau : float or array
-        Pretraining contexts τ = n/d² in (0, inf].
-    alpha : float or array
-        Context length α = ℓ/d, positive and finite.
-    kappa : float or array
-        Task diversity κ = k/d in (0, inf].
-    rho : float or array
-        Variance of the label noise, at least 0.
-    lam : float or array
-        Ridge λ, at least 0.
+    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,)
+        Eigenvalues of the tasks' covariance C, at least 0, with a mean between 1e-75 and 1e75, each
+        of as many directions; or C itself; or eigenvalues and the shares of the directions that
+        have them, which are divided by their sum. Negative eigenvalues that are zeros to rounding
+        count as zeros.
+    tau, alpha, kappa, rho, lam
+        Numbers or plain arrays, as in `iclkit.theory.icl_error`; α is finite.
 
     Returns
     -------
-    float or array
-        The error, label noise included, broadcast over the parameters; inf at τ = 1 without ridge.
+    icl, idg : float or numpy.ndarray
+        The errors on new tasks of the law and on the pretraining tasks, label noise included,
+        broadcast over the parameters; inf at τ = 1 without ridge.
 
     Raises
     ------
@@ -113,56 +98,18 @@ def icl_error(
     An exact limit where tr C²/d vanishes; for ν ≥ 1 in `power_law_tasks` it does not, and what
     this function returns is the formula only. Source: eq-structured-errors in the book.
     """
-    return _errors(spectrum, weights, tau, alpha, kappa, rho, lam)[0]
+    law, mean = _check(tasks)
+    tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
+    if np.any(np.isinf(alpha)):
+        raise ValueError("alpha must be positive and finite for tasks of a given law, got inf")
+    kappa = _validate.positive("kappa", kappa)
+    rho, lam = _validate.nonnegative("rho", rho), _validate.nonnegative("lam", lam)
 
+    def at(*point: float) -> tuple[float, float]:
+        return _errors_at(law, *point)
 
-@labelled("spectrum", "weights")
-def idg_error(
-    spectrum: Any,
-    weights: Any = None,
-    *,
-    tau: Any,
-    alpha: Any,
-    kappa: Any,
-    rho: Any,
-    lam: Any = 0.0,
-) -> Any:
-    """Error on new contexts of the pretraining tasks: the in-distribution error e_IDG.
-
-    Parameters
-    ----------
-    spectrum : array of shape (m,) or (d, d)
-        Eigenvalues of the tasks' covariance C, at least 0, with a mean between 1e-75 and 1e75; or
-        C itself. Negative ones that are zeros to rounding count as zeros.
-    weights : array of shape (m,), optional
-        Shares of the directions that have them, at least 0; divided by their sum. Equal ones by
-        default. None with C itself.
-    tau : float or array
-        Pretraining contexts τ = n/d² in (0, inf].
-    alpha : float or array
-        Context length α = ℓ/d, positive and finite.
-    kappa : float or array
-        Task diversity κ = k/d in (0, inf].
-    rho : float or array
-        Variance of the label noise, at least 0.
-    lam : float or array
-        Ridge λ, at least 0.
-
-    Returns
-    -------
-    float or array
-        The error, label noise included, broadcast over the parameters; inf at τ = 1 without ridge.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is outside its range.
-
-    Notes
-    -----
-    See `icl_error`. Source: eq-structured-errors in the book.
-    """
-    return _errors(spectrum, weights, tau, alpha, kappa, rho, lam)[1]
+    icl, idg = np.vectorize(at, otypes=[float, float])(tau, alpha, kappa, rho / mean, lam / mean)
+    return (mean * icl)[()], (mean * idg)[()]
 
 
 class _Law(NamedTuple):
@@ -178,36 +125,39 @@ class _Law(NamedTuple):
 
 
 def _eigenvalues(covariance: np.ndarray) -> np.ndarray:
-    C = unlabelled("spectrum", covariance, (None, None))
+    C = unlabelled("tasks", covariance, (None, None))
     rounding = C.shape[0] * np.finfo(float).eps
     if C.shape[0] != C.shape[1] or np.abs(C - C.T).max() > rounding * np.abs(C).max():
         raise ValueError(
-            "spectrum must be a list of eigenvalues or a symmetric matrix, "
-            f"got an array of shape {C.shape} that is not symmetric"
+            "tasks must be eigenvalues, eigenvalues and their shares as a tuple, or a symmetric "
+            f"matrix, got an array of shape {C.shape} that is not symmetric"
         )
     values = np.linalg.eigvalsh(C)
     return np.where(np.abs(values) > rounding * np.abs(values).max(), values, 0.0)
 
 
-def _check(spectrum: Any, weights: Any) -> tuple[_Law, float]:
+def _check(tasks: Any) -> tuple[_Law, float]:
     """Return the law, and the mean that is its unit."""
-    if getattr(spectrum, "ndim", 1) == 2 and weights is None:
-        spectrum = _eigenvalues(spectrum)
-    C = unlabelled("spectrum", spectrum, (None,))
-    share = unlabelled("weights", np.ones(C.shape) if weights is None else weights, C.shape)
+    spectrum, weights = tasks, None
+    if isinstance(tasks, tuple) and len(tasks) == 2 and np.ndim(tasks[0]) == 1:
+        spectrum, weights = tasks
+    elif getattr(tasks, "ndim", 1) == 2:
+        spectrum = _eigenvalues(tasks)
+    C = unlabelled("tasks", spectrum, (None,))
+    share = np.ones(C.shape) if weights is None else unlabelled("tasks[1]", weights, C.shape)
     # What solvers of eigenvalues leave of a zero is no negative number.
     C = np.where(np.abs(C) > C.size * np.finfo(float).eps * C.max(), C, np.maximum(C, 0.0))
-    for name, array in (("spectrum", C), ("weights", share)):
+    for what, array in (("eigenvalues", C), ("shares", share)):
         if np.any(array < 0):
-            raise ValueError(f"{name} must be at least 0, got {array.min()}")
+            raise ValueError(f"tasks must have {what} of at least 0, got {array.min()}")
     if not np.any((share > 0) & (C > 0)):
-        raise ValueError("spectrum must have a positive eigenvalue of positive weight, got none")
+        raise ValueError("tasks must have a positive eigenvalue of positive share, got none")
     share = share / share.max()
     share, C = share[share > 0] / share.sum(), C[share > 0]
     with np.errstate(over="ignore"):
         mean = float(share @ C)
     if not _LEAST <= mean <= _MOST:
-        raise ValueError(f"spectrum must have a mean between 1e-75 and 1e+75, got {mean}")
+        raise ValueError(f"tasks must have a mean eigenvalue between 1e-75 and 1e+75, got {mean}")
     positive = np.where(C > 0, share, 0.0)
     return _Law(C / mean, share, positive, 1 - float(share @ (C == 0))), mean
 
@@ -257,23 +207,6 @@ def _equivalent(law: _Law, x: float, kappa: float) -> tuple[float, np.ndarray, n
 
     w = _effective_ridge(freedom, law.rank, kappa, x, (x, x + 1 / kappa))
     return x / w, law.values / (law.values + w), w / (law.values + w)
-
-
-def _errors(
-    spectrum: Any, weights: Any, tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any
-) -> tuple[Any, Any]:
-    law, mean = _check(spectrum, weights)
-    tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
-    if np.any(np.isinf(alpha)):
-        raise ValueError("alpha must be positive and finite, got inf")
-    kappa = _validate.positive("kappa", kappa)
-    rho, lam = _validate.nonnegative("rho", rho), _validate.nonnegative("lam", lam)
-
-    def at(*point: float) -> tuple[float, float]:
-        return _errors_at(law, *point)
-
-    icl, idg = np.vectorize(at, otypes=[float, float])(tau, alpha, kappa, rho / mean, lam / mean)
-    return (mean * icl)[()], (mean * idg)[()]
 
 
 def _errors_at(

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import elementwise
 from scipy.special import expit
 
-from iclkit import _validate
+from iclkit import _validate, structured
 from iclkit._labels import labelled
 
 _TESTS = ("icl", "idg")
@@ -99,7 +99,7 @@ def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) 
     return _equivalent(*_parameters(tau, alpha, kappa, rho, lam)).xi[()]
 
 
-@labelled()
+@labelled("tasks")
 def icl_error(
     tau: Any,
     alpha: Any,
@@ -107,6 +107,7 @@ def icl_error(
     rho: Any,
     lam: Any = 0.0,
     *,
+    tasks: Any = None,
     alpha_test: Any = None,
     rho_test: Any = None,
 ) -> Any:
@@ -124,8 +125,12 @@ def icl_error(
         Variance of the label noise, at least 0.
     lam : float or array
         Ridge λ, at least 0.
+    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
+        The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
+        directions that have them, see `iclkit.structured.errors`; by default the identity.
     alpha_test, rho_test : float or array, optional
-        Context length and noise of the test contexts; by default those of pretraining.
+        Context length and noise of the test contexts; by default those of pretraining,
+        which with `tasks` are the only ones that are known.
 
     Returns
     -------
@@ -139,12 +144,13 @@ def icl_error(
 
     Notes
     -----
-    Source: eq-icl-error and eq-other-context in the book.
+    Source: eq-icl-error and eq-other-context, and for `tasks`
+    eq-structured-errors, in the book.
     """
-    return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[0][()]
+    return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
 
 
-@labelled()
+@labelled("tasks")
 def idg_error(
     tau: Any,
     alpha: Any,
@@ -152,6 +158,7 @@ def idg_error(
     rho: Any,
     lam: Any = 0.0,
     *,
+    tasks: Any = None,
     alpha_test: Any = None,
     rho_test: Any = None,
 ) -> Any:
@@ -169,8 +176,12 @@ def idg_error(
         Variance of the label noise, at least 0.
     lam : float or array
         Ridge λ, at least 0.
+    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
+        The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
+        directions that have them, see `iclkit.structured.errors`; by default the identity.
     alpha_test, rho_test : float or array, optional
-        Context length and noise of the test contexts; by default those of pretraining.
+        Context length and noise of the test contexts; by default those of pretraining,
+        which with `tasks` are the only ones that are known.
 
     Returns
     -------
@@ -184,9 +195,10 @@ def idg_error(
 
     Notes
     -----
-    Source: eq-idg-error and eq-other-context in the book.
+    Source: eq-idg-error and eq-other-context, and for `tasks`
+    eq-structured-errors, in the book.
     """
-    return _errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)[1][()]
+    return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
 
 
 @labelled()
@@ -411,8 +423,13 @@ def _log_ridge_excess(z, most, q, tau, kappa, lam) -> np.ndarray:
 
 
 def _errors(
-    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, alpha_test: Any, rho_test: Any
-) -> tuple[np.ndarray, np.ndarray]:
+    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, tasks: Any, alpha_test: Any, rho_test: Any
+) -> tuple[Any, Any]:
+    if tasks is not None:
+        for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
+            if value is not None:
+                raise ValueError(f"{name} must be left out where tasks are given, got {value!r}")
+        return structured.errors(tasks, tau, alpha, kappa, rho, lam)
     alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
     rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
     tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
@@ -428,7 +445,7 @@ def _errors(
         limits = _endless_contexts(tau, kappa, rho, q_test, rho_test)
         icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
     peak = (tau == 1) & (lam == 0)
-    return np.where(peak, np.inf, icl), np.where(peak, np.inf, idg)
+    return np.where(peak, np.inf, icl)[()], np.where(peak, np.inf, idg)[()]
 
 
 def _from_equivalent(

@@ -1,6 +1,7 @@
 """Labelled arrays: every function that broadcasts keeps labels, and none loses them silently."""
 
 import inspect
+import re
 import subprocess
 import sys
 
@@ -18,7 +19,6 @@ RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
 POINT = RATIO | {"rho": 0.3, "lam": 0.2}
 OTHER = {"alpha_test": 3.0, "rho_test": 0.5}
 CONTEXT = {"alpha": 2.0, "rho": 0.3}
-SPECTRUM = {"spectrum": [0.5, 2.0], "weights": [0.7, 0.3]}
 BROADCASTING = {
     theory.stieltjes: ({"x": 0.4, "kappa": 0.6}, {}),
     theory.effective_ridge: (POINT, {}),
@@ -30,8 +30,6 @@ BROADCASTING = {
     bayes.ridge_error: (CONTEXT, {}),
     bayes.mutual_information: (CONTEXT, {}),
     bayes.dmmse_error: (CONTEXT | {"log_diversity": 0.1}, {"prior": "gaussian"}),
-    structured.icl_error: (POINT, SPECTRUM),
-    structured.idg_error: (POINT, SPECTRUM),
     descent.tied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
     descent.untied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
 }
@@ -90,6 +88,15 @@ def test_labelled_is_broadcast_by_hand(function, data):
     np.testing.assert_array_equal(found.transpose(*dims).values, expected)
     for name in some:
         xr.testing.assert_identical(found[f"d_{name}"], columns[name][f"d_{name}"])
+
+
+@pytest.mark.parametrize("error", [theory.icl_error, theory.idg_error])
+def test_labels_beside_a_law_of_tasks(error):
+    tau, kappa = column("tau", 0.7, 3), column("kappa", 0.6, 2)
+    found = error(tau, 2.0, kappa, 0.3, tasks=([0.5, 2.0], [0.7, 0.3]))
+    for i, j in np.ndindex(3, 2):
+        one = error(float(tau[i]), 2.0, float(kappa[j]), 0.3, tasks=([0.5, 2.0], [0.7, 0.3]))
+        assert found.transpose("d_tau", "d_kappa")[i, j] == one
 
 
 @functions
@@ -153,8 +160,8 @@ LIST = np.array([0.3, 0.2])
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        ("spectrum", lambda a: structured.icl_error(a, **POINT)),
-        ("weights", lambda a: structured.idg_error([1.0, 2.0], a, **POINT)),
+        ("tasks", lambda a: theory.icl_error(**POINT, tasks=a)),
+        ("tasks[1]", lambda a: theory.idg_error(**POINT, tasks=([1.0, 2.0], a))),
         ("law.nodes", lambda a: descent.descent_risk([0.1], descent.Law(a, LIST))),
         ("law.weights", lambda a: descent.best_step(descent.Law(LIST, a), 1)),
         ("steps", lambda a: descent.descent_risk(a, LAW)),
@@ -166,7 +173,7 @@ LIST = np.array([0.3, 0.2])
 def test_labels_are_refused_where_only_positions_count(name, call):
     labelled = xr.DataArray(LIST, dims="j", coords={"j": [1, 0]})
     for bad in (labelled, labelled.to_series(), pd.DataFrame({"a": LIST})):
-        with pytest.raises(TypeError, match=f"{name} must be an array.*, got {type(bad).__name__}"):
+        with pytest.raises(TypeError, match=f"{re.escape(name)} must be an array.*, got {type(bad).__name__}"):
             call(bad)
 
 

@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import zeta
 
-from iclkit import backend, fit_gamma, structured, theory
+from iclkit import backend, fit_gamma, theory
 from iclkit.contexts import draw_statistics
 from iclkit.moments import Moments, prediction_error, task_moments
-from iclkit.structured import icl_error, idg_error, power_law_tasks
+from iclkit.structured import power_law_tasks
 from iclkit.tasks import assign_tasks, draw_tasks
+from iclkit.theory import icl_error, idg_error
 
 taus = st.floats(0.05, 0.95) | st.floats(1.05, 20)
 ratios = st.floats(0.05, 20)
@@ -23,8 +24,8 @@ BOTH = (icl_error, idg_error)
 @given(taus, ratios, kappas, noises, ridges)
 def test_isotropic_tasks(tau, alpha, kappa, rho, lam):
     point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
-    for ours, known in ((icl_error, theory.icl_error), (idg_error, theory.idg_error)):
-        assert ours(np.ones(3), **point) == pytest.approx(known(**point), rel=1e-10)
+    for error in BOTH:
+        assert error(**point, tasks=np.ones(3)) == pytest.approx(error(**point), rel=1e-10)
 
 
 def edge(rng, *, zero=False, limit=False):
@@ -46,8 +47,9 @@ def test_isotropic_tasks_at_the_edge_of_floats_and_of_the_peak(seed):
     for _ in range(100):
         point = {"tau": edge(rng, limit=True), "alpha": edge(rng), "kappa": edge(rng, limit=True)}
         point |= {"rho": edge(rng, zero=True), "lam": edge(rng, zero=True)}
-        for ours, known in ((icl_error, theory.icl_error), (idg_error, theory.idg_error)):
-            assert ours(np.ones(2), **point) == pytest.approx(known(**point), rel=1e-12), point
+        for error in BOTH:
+            plain = error(**point)
+            assert error(**point, tasks=np.ones(2)) == pytest.approx(plain, rel=1e-12), point
 
 
 def exact_errors(C, weights, tau, alpha, kappa, rho, lam):
@@ -111,17 +113,17 @@ def test_errors_agree_with_120_digits():
         point |= {"lam": rng.choice([0.0, unit * 10 ** rng.uniform(-8, 2)])}
         exact = exact_errors(C, weights, **point)
         for error, expected in zip(BOTH, exact, strict=True):
-            assert error(C, weights, **point) == pytest.approx(expected, rel=1e-11), point
+            assert error(tasks=(C, weights), **point) == pytest.approx(expected, rel=1e-11), point
 
 
 @pytest.mark.parametrize("unit", [1e-70, 1e-30, 1e60])
 def test_extreme_units(unit):
     spectrum, point = np.array([3.0, 1e-40, 0.0, 0.5]), {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
     for error in BOTH:
-        plain = error(spectrum, **point, rho=0.3, lam=0.1)
-        scaled = error(unit * spectrum, **point, rho=unit * 0.3, lam=unit * 0.1)
+        plain = error(tasks=spectrum, **point, rho=0.3, lam=0.1)
+        scaled = error(tasks=unit * spectrum, **point, rho=unit * 0.3, lam=unit * 0.1)
         assert scaled == pytest.approx(unit * plain, rel=1e-12)
-        weighted = error(spectrum, [unit**4] * 4, **point, rho=0.3, lam=0.1)
+        weighted = error(tasks=(spectrum, [unit**4] * 4), **point, rho=0.3, lam=0.1)
         assert weighted == pytest.approx(plain, rel=1e-12)
 
 
@@ -131,13 +133,13 @@ def test_covariance_matrix_is_its_spectrum():
     covariance, point = factor @ factor.T, {"tau": 0.7, "alpha": 2e20, "kappa": 0.5, "rho": 0.0}
     few = np.append(np.linalg.eigvalsh(factor.T @ factor), np.zeros(14))
     for error in BOTH:
-        expected = error(few, **point)
-        assert error(covariance, **point) == pytest.approx(expected, rel=1e-9)
+        expected = error(tasks=few, **point)
+        assert error(tasks=covariance, **point) == pytest.approx(expected, rel=1e-9)
         # Of its own eigenvalues some are negative by rounding.
         values = np.linalg.eigvalsh(covariance)
         assert values.min() < 0
-        assert error(values, **(point | {"alpha": 2.0})) == pytest.approx(
-            error(few, **(point | {"alpha": 2.0})), rel=1e-9
+        assert error(tasks=values, **(point | {"alpha": 2.0})) == pytest.approx(
+            error(tasks=few, **(point | {"alpha": 2.0})), rel=1e-9
         )
 
 
@@ -145,10 +147,10 @@ def test_covariance_matrix_is_its_spectrum():
 def test_parameters_broadcast(values, tau, alpha, kappa):
     point = {"alpha": [[alpha], [2 * alpha]], "kappa": kappa, "rho": 0.1}
     for error in BOTH:
-        found = error(values, tau=tau, **point)
+        found = error(tasks=values, tau=tau, **point)
         assert found.shape == (2, len(tau))
         for i, j in np.ndindex(found.shape):
-            one = error(values, tau=tau[j], alpha=(1 + i) * alpha, kappa=kappa, rho=0.1)
+            one = error(tasks=values, tau=tau[j], alpha=(1 + i) * alpha, kappa=kappa, rho=0.1)
             assert found[i, j] == one and isinstance(one, float)
 
 
@@ -158,13 +160,15 @@ def test_weights_are_multiplicities(values, tau, alpha, kappa, rho, lam):
     counts = np.arange(1, len(values) + 1)
     for error in BOTH:
         repeated = error(np.repeat(values, counts), **point)
-        assert error(values, counts, **point) == pytest.approx(repeated, rel=1e-10)
+        assert error(tasks=(values, counts), **point) == pytest.approx(repeated, rel=1e-10)
 
 
 @given(spectra, taus, ratios, noises, ridges)
 def test_without_a_list_of_tasks_none_is_special(values, tau, alpha, rho, lam):
     point = {"tau": tau, "alpha": alpha, "kappa": np.inf, "rho": rho, "lam": lam}
-    assert icl_error(values, **point) == pytest.approx(idg_error(values, **point), rel=1e-9)
+    assert icl_error(tasks=values, **point) == pytest.approx(
+        idg_error(tasks=values, **point), rel=1e-9
+    )
 
 
 @given(spectra, ratios, noises)
@@ -173,7 +177,7 @@ def test_endless_pretraining_is_wiener_filtering(values, alpha, rho):
     q = (rho + values.mean()) / alpha
     expected = rho + np.mean(q * values / (values + q))
     for tau in (np.inf, 1e12):
-        found = icl_error(values, tau=tau, alpha=alpha, kappa=np.inf, rho=rho)
+        found = icl_error(tasks=values, tau=tau, alpha=alpha, kappa=np.inf, rho=rho)
         assert found == pytest.approx(expected, rel=1e-10)
 
 
@@ -182,7 +186,7 @@ def test_beyond_the_peak_errors_are_affine(values, alpha, kappa, rho):
     # in 1/(τ − 1), without ridge
     point = {"alpha": alpha, "kappa": kappa, "rho": rho}
     for error in BOTH:
-        limit, two, three = (error(values, tau=tau, **point) for tau in (np.inf, 2.0, 3.0))
+        limit, two, three = (error(tasks=values, tau=tau, **point) for tau in (np.inf, 2.0, 3.0))
         assert three - limit == pytest.approx((two - limit) / 2, rel=1e-7, abs=1e-12)
 
 
@@ -190,24 +194,24 @@ def test_beyond_the_peak_errors_are_affine(values, alpha, kappa, rho):
 def test_a_small_ridge_is_none(values, tau, alpha, kappa, rho):
     point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho}
     for error in BOTH:
-        ridgeless = error(values, **point)
-        assert error(values, **point, lam=1e-12) == pytest.approx(ridgeless, rel=1e-4)
+        ridgeless = error(tasks=values, **point)
+        assert error(tasks=values, **point, lam=1e-12) == pytest.approx(ridgeless, rel=1e-4)
 
 
 @given(spectra, taus, ratios, kappas, noises, st.floats(0.1, 10))
 def test_units_do_not_matter(values, tau, alpha, kappa, rho, unit):
     # Labels in other units: C, ρ, λ and errors have the same dimension.
     for error in BOTH:
-        plain = error(values, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=0.1)
+        plain = error(tasks=values, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=0.1)
         point = {"tau": tau, "alpha": alpha, "kappa": kappa}
-        scaled = error(np.array(values) * unit, rho=rho * unit, lam=0.1 * unit, **point)
+        scaled = error(tasks=np.array(values) * unit, rho=rho * unit, lam=0.1 * unit, **point)
         assert scaled == pytest.approx(unit * plain, rel=1e-9)
 
 
 def test_the_peak():
     point = {"alpha": 2.0, "kappa": 1.0, "rho": 0.1}
-    assert icl_error([1.0, 2.0], tau=1.0, **point) == np.inf
-    assert np.isfinite(icl_error([1.0, 2.0], tau=1.0, lam=0.1, **point))
+    assert icl_error(tasks=[1.0, 2.0], tau=1.0, **point) == np.inf
+    assert np.isfinite(icl_error(tasks=[1.0, 2.0], tau=1.0, lam=0.1, **point))
 
 
 # A power law ----------------------------------------------------------------------------------
@@ -222,8 +226,8 @@ def test_power_law_in_bins(d):
     plain /= plain.mean()
     assert spectrum[0] == pytest.approx(plain[0], rel=1e-6)
     point = {"tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.1}
-    expected = icl_error(plain, **point)
-    assert icl_error(spectrum, weights, **point) == pytest.approx(expected, rel=1e-6)
+    expected = icl_error(tasks=plain, **point)
+    assert icl_error(tasks=(spectrum, weights), **point) == pytest.approx(expected, rel=1e-6)
 
 
 def test_power_law_of_many_directions():
@@ -269,7 +273,7 @@ def test_simulation_meets_theory(point):
     # The limit has corrections of order 1/d, which two sizes remove; those of 1/d² remain.
     limit, bar = 2 * means[1] - means[0], np.hypot(2 * bars[1], bars[0])
     for error, found, scatter in zip(BOTH, limit, bar, strict=True):
-        expected, isotropic = error(spectrum, **point), error([1.0], **point)
+        expected, isotropic = error(tasks=spectrum, **point), error(tasks=[1.0], **point)
         allowed = 3 * scatter + 10 * expected / 24**2
         assert abs(found - expected) < allowed < abs(found - isotropic)
 
@@ -277,33 +281,39 @@ def test_simulation_meets_theory(point):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"spectrum": [-1.0, 1.0]}, ValueError, "spectrum must be at least 0, got -1.0"),
-        ({"spectrum": [0.0]}, ValueError, "spectrum must have a positive eigenvalue"),
-        ({"spectrum": []}, ValueError, "spectrum must have shape"),
-        ({"weights": [1.0]}, ValueError, "weights must have shape"),
-        ({"spectrum": [1e160, 1.0]}, ValueError, "spectrum must have a mean .*, got 5e"),
-        ({"spectrum": [1e-160, 0.0]}, ValueError, "spectrum must have a mean .*, got 5e-161"),
-        ({"spectrum": [1e308, 1e308]}, ValueError, "spectrum must have a mean"),
-        ({"spectrum": [1.0, -1e-12]}, ValueError, "spectrum must be at least 0, got -1e-12"),
-        ({"spectrum": [1.0, np.nan]}, ValueError, "spectrum must be finite"),
-        ({"spectrum": "abc"}, TypeError, "spectrum must hold real numbers"),
-        ({"spectrum": ["a"]}, TypeError, "spectrum must hold real numbers"),
-        ({"spectrum": [[1.0], [1.0, 2.0]]}, ValueError, "spectrum must be an array, got a nested"),
+        ({"tasks": [-1.0, 1.0]}, ValueError, "tasks must have eigenvalues of at least 0, got -1.0"),
+        ({"tasks": [0.0]}, ValueError, "tasks must have a positive eigenvalue"),
+        ({"tasks": []}, ValueError, "tasks must have shape"),
+        ({"tasks": ([1.0, 2.0], [1.0])}, ValueError, r"tasks\[1\] must have shape"),
+        ({"tasks": [1e160, 1.0]}, ValueError, "tasks must have a mean eigenvalue .*, got 5e"),
+        ({"tasks": [1e-160, 0.0]}, ValueError, "tasks must have a mean eigenvalue .*, got 5e-161"),
+        ({"tasks": [1e308, 1e308]}, ValueError, "tasks must have a mean eigenvalue"),
         (
-            {"spectrum": np.ma.masked_array([1.0, 2.0], [0, 1])},
-            TypeError,
-            "spectrum must be a plain",
-        ),
-        ({"spectrum": np.array([[1.0, 2.0], [0.0, 1.0]])}, ValueError, "not symmetric"),
-        ({"spectrum": np.ones((2, 3))}, ValueError, "not symmetric"),
-        ({"spectrum": np.eye(2), "weights": [1.0, 1.0]}, ValueError, "spectrum must have shape"),
-        (
-            {"spectrum": np.diag([1.0, -1e-9])},
+            {"tasks": [1.0, -1e-12]},
             ValueError,
-            "spectrum must be at least 0, got -1e-09",
+            "tasks must have eigenvalues of at least 0, got -1e-12",
         ),
-        ({"weights": [-1.0, 1.0]}, ValueError, "weights must be at least 0"),
-        ({"alpha": np.inf}, ValueError, "alpha must be positive and finite, got inf"),
+        ({"tasks": [1.0, np.nan]}, ValueError, "tasks must be finite"),
+        ({"tasks": "abc"}, TypeError, "tasks must hold real numbers"),
+        ({"tasks": ["a"]}, TypeError, "tasks must hold real numbers"),
+        ({"tasks": [[1.0], [1.0, 2.0]]}, ValueError, "tasks must be an array, got a nested"),
+        (
+            {"tasks": np.ma.masked_array([1.0, 2.0], [0, 1])},
+            TypeError,
+            "tasks must be a plain",
+        ),
+        ({"tasks": np.array([[1.0, 2.0], [0.0, 1.0]])}, ValueError, "not symmetric"),
+        ({"tasks": np.ones((2, 3))}, ValueError, "not symmetric"),
+        ({"tasks": (np.eye(2), [1.0, 1.0])}, ValueError, "tasks must be an array, got a nested"),
+        (
+            {"tasks": np.diag([1.0, -1e-9])},
+            ValueError,
+            "tasks must have eigenvalues of at least 0, got -1e-09",
+        ),
+        ({"tasks": ([1.0, 2.0], [-1.0, 1.0])}, ValueError, "tasks must have shares of at least 0"),
+        ({"alpha": np.inf}, ValueError, "alpha must be positive and finite .*, got inf"),
+        ({"alpha_test": 1.0}, ValueError, "alpha_test must be left out .*, got 1.0"),
+        ({"rho_test": 0.0}, ValueError, "rho_test must be left out .*, got 0.0"),
         ({"tau": 0.0}, ValueError, "tau must be positive"),
         ({"kappa": -1.0}, ValueError, "kappa must be positive"),
         ({"rho": -0.1}, ValueError, "rho must be finite and at least 0"),
@@ -311,9 +321,9 @@ def test_simulation_meets_theory(point):
     ],
 )
 def test_bad_arguments(change, error, message):
-    point = {"spectrum": [1.0, 2.0], "tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+    point = {"tasks": [1.0, 2.0], "tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
     with pytest.raises(error, match=message):
-        structured.icl_error(**(point | change))
+        theory.icl_error(**(point | change))
 
 
 @pytest.mark.parametrize(
