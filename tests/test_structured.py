@@ -123,7 +123,7 @@ def test_extreme_units(unit):
         plain = error(tasks=spectrum, **point, rho=0.3, lam=0.1)
         scaled = error(tasks=unit * spectrum, **point, rho=unit * 0.3, lam=unit * 0.1)
         assert scaled == pytest.approx(unit * plain, rel=1e-12)
-        weighted = error(tasks=(spectrum, [unit**4] * 4), **point, rho=0.3, lam=0.1)
+        weighted = error(tasks=(spectrum, [unit] * 4), **point, rho=0.3, lam=0.1)
         assert weighted == pytest.approx(plain, rel=1e-12)
 
 
@@ -159,7 +159,7 @@ def test_weights_are_multiplicities(values, tau, alpha, kappa, rho, lam):
     point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
     counts = np.arange(1, len(values) + 1)
     for error in BOTH:
-        repeated = error(np.repeat(values, counts), **point)
+        repeated = error(tasks=np.repeat(values, counts), **point)
         assert error(tasks=(values, counts), **point) == pytest.approx(repeated, rel=1e-10)
 
 
@@ -285,9 +285,9 @@ def test_simulation_meets_theory(point):
         ({"tasks": [0.0]}, ValueError, "tasks must have a positive eigenvalue"),
         ({"tasks": []}, ValueError, "tasks must have shape"),
         ({"tasks": ([1.0, 2.0], [1.0])}, ValueError, r"tasks\[1\] must have shape"),
-        ({"tasks": [1e160, 1.0]}, ValueError, "tasks must have a mean eigenvalue .*, got 5e"),
+        ({"tasks": [1e160, 1.0]}, ValueError, "tasks must have numbers of at most .*, got 1e"),
         ({"tasks": [1e-160, 0.0]}, ValueError, "tasks must have a mean eigenvalue .*, got 5e-161"),
-        ({"tasks": [1e308, 1e308]}, ValueError, "tasks must have a mean eigenvalue"),
+        ({"tasks": [1e308, 1e308]}, ValueError, "tasks must have numbers of at most .*, got 1e"),
         (
             {"tasks": [1.0, -1e-12]},
             ValueError,
