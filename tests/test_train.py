@@ -133,7 +133,7 @@ def test_every_round_draws_anew():
     draw = jax.tree_util.Partial(draw)
     params, optimiser = {"a": jnp.ones(D), "b": 0.0}, adamw(12, 1e-12)
     _, losses = fit(line, params, draw, optimiser, 12, key=jax.random.key(1), shape=(3, 4))
-    assert len(set(losses)) == 12
+    assert len(set(np.round(losses, 6))) == 12  # the rate moves far less than that
     assert np.mean(losses) == pytest.approx(D, abs=4 * D * np.sqrt(2 / 48))
 
 
