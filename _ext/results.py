@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -33,7 +32,6 @@ def key(path: Path, notebook, settings: dict[str, str]) -> str:
         [[cell.source, cell.metadata.get("tags", [])] for cell in code],
         settings,
         digest("requirements.txt"),
-        version("iclkit"),
         [platform.python_version(), sys.platform, platform.machine()],
     ]
     return f"{path.stem}-{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}"

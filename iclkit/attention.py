@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from iclkit import _validate
+from iclkit._jax import jax, jnp, ravel_pytree
 from iclkit.prompts import Sample
 
 #: Compile a function, and the same function only once: that of one model serves all its networks.

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from iclkit import _validate
+from iclkit._jax import jax, jnp
 from iclkit.descent import deep_attention, descent_layers
 
 LAYERS = ("scalar-tied", "scalar", "full")

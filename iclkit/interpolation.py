@@ -11,14 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from iclkit import _validate
+from iclkit._jax import jax, jnp, ravel_pytree
 from iclkit.attention import jacobian
 from iclkit.prompts import Sample
 

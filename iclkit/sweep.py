@@ -19,7 +19,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from iclkit import _identity, _store, _table, _validate, _workers, backend
+from iclkit import __version__, _identity, _store, _table, _validate, _workers, backend
 from iclkit._store import load
 from iclkit.contexts import draw_statistics
 from iclkit.fit import fit_gamma
@@ -320,7 +319,7 @@ def sweep(
     about = {
         "measure": name, "parameters": coords.attrs["parameters"], "seed": str(seed),
         "precision": precision, "least_runs": least, "most_runs": most, "skip": int(skip),
-        "wall_time": 0.0, "version": version("iclkit"),
+        "wall_time": 0.0, "version": __version__,
     }  # fmt: skip
     start = time.monotonic()
 

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from iclkit import _validate
+from iclkit._jax import jax, jnp, optax
 from iclkit.prompts import Sample
 
 SCHEDULES = ("cosine", "constant")

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from functools import lru_cache, partial, wraps
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.stats import ortho_group
 from threadpoolctl import threadpool_limits
 
 from iclkit import _validate, backend
+from iclkit._jax import jax, jnp
 from iclkit.attention import MODELS, compiled, error_parts, implemented_gamma, interpolation_rank
 from iclkit.contexts import draw_contexts
 from iclkit.depth import STARTS, Layers, Reading, written

@@ -1,9 +1,12 @@
 """The house is in order: lock, environments, notebooks, table of contents, docstrings, names."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -160,6 +163,65 @@ def test_public_function_is_documented(function):
     assert "Returns\n-------" in doc or "Yields\n------" in doc
     assert not parameters or "Parameters\n----------" in doc
     assert [name for name in parameters if not re.search(rf"\b{name}\b", doc)] == []
+
+
+# The path is given by hand where the interpreter sees nothing that is installed.
+WITHOUT_SITE = f"import sys; sys.path.append({str(ROOT)!r})\n"
+WITHOUT_JAX = "import sys; sys.modules.update(jax=None, jaxlib=None, optax=None)\n"
+TRAINED = ["attention", "depth", "interpolation", "prompts", "train", "trials"]
+
+
+def run(code, *options):
+    """Run code in a Python of its own, and return what it prints."""
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_front_door_has_every_public_module_and_says_so_to_type_checkers():
+    modules = {m.name for m in pkgutil.iter_modules(iclkit.__path__) if m.name[0] != "_"}
+    assert {name for name in dir(iclkit) if inspect.ismodule(getattr(iclkit, name))} == modules
+    assert modules - set(iclkit.__all__) == set(TRAINED)
+    source = inspect.getsource(iclkit)
+    (block,) = (
+        node.body
+        for node in ast.parse(source).body
+        if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING"
+    )
+    imported = {alias.name: node.module for node in block for alias in node.names}
+    assert imported.keys() | {"__version__"} == set(dir(iclkit))
+    for name, home in imported.items():
+        assert getattr(iclkit, name) is pkgutil.resolve_name(f"{home}.{name}")
+    assert not hasattr(iclkit, "eror")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import iclkit; help(iclkit)",
+        "from iclkit import *; theory.icl_error, simulate",
+        "import inspect, iclkit; inspect.getmembers(iclkit)",
+    ],
+)
+def test_package_can_be_looked_at_without_jax(code):
+    run(WITHOUT_JAX + code)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_module_says_how_to_get_jax(name):
+    code = (
+        f"for code in 'import iclkit.{name}', 'from iclkit import {name}':\n"
+        "    try: exec(code)\n"
+        "    except ImportError as error: print(error, error.name)"
+    )
+    assert run(WITHOUT_JAX + code).count('pip install "iclkit[train]" jax\n') == 2
+
+
+def test_checkout_that_is_not_installed_can_be_imported():
+    code = "import iclkit; print(iclkit.__version__, *iclkit.__all__)"
+    printed = run(WITHOUT_SITE + code, "-S", "-I")
+    assert printed.split() == [iclkit.__version__, *iclkit.__all__]
 
 
 def test_readme_names_the_two_commands_and_its_example_runs():
