@@ -224,6 +224,16 @@ def test_checkout_that_is_not_installed_can_be_imported():
     assert printed.split() == [iclkit.__version__, *iclkit.__all__]
 
 
+def test_readme_has_links_that_work_on_the_page_of_a_package_index():
+    repository = PROJECT["project"]["urls"]["Repository"]
+    raw = repository.replace("//github.com", "//raw.githubusercontent.com") + "/main/"
+    for link in re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text()):
+        assert link.startswith("https://")
+        if "/iclkit/" in link:
+            path = ROOT / re.sub(f"{repository}/(blob|tree)/main/|{raw}", "", link)
+            assert path.is_dir() if "/tree/" in link else path.is_file(), link
+
+
 def test_readme_names_the_two_commands_and_its_example_runs():
     readme, makefile = ((ROOT / name).read_text() for name in ("README.md", "Makefile"))
     for target in ("book", "test"):
