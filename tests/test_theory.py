@@ -363,6 +363,16 @@ def test_no_context_length_beats_the_optimal_one(test, tau, kappa, rho):
     assert best <= min(others.min(), shortest, endless) * (1 + 1e-12)
 
 
+def test_optimal_context_of_a_grid_is_that_of_its_points():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        grid = np.ix_(*(10 ** rng.uniform(-8, 8, size) for size in (6, 5, 4)))
+        whole, points = optimal_context(*grid), np.broadcast_arrays(*grid)
+        for index in rng.integers(0, whole.shape, (10, 3)):
+            one = optimal_context(*(axis[tuple(index)] for axis in points))
+            np.testing.assert_allclose(whole[tuple(index)], one, rtol=1e-6)
+
+
 @both_tests
 def test_optimal_context_is_stationary_to_80_digits(test):
     which = {"icl": 1, "idg": 2}[test]
