@@ -54,6 +54,15 @@ def ridge_error(alpha: Any, rho: Any) -> Any:
     -----
     v = (ρ/α) M_α(ρ/α), which is max(1 − α, 0) at ρ = 0. The same on new and on pretraining tasks,
     as no list of tasks is used. Source: eq-bayes-ridge in the book.
+
+    Examples
+    --------
+    >>> from iclkit import bayes, theory
+    >>> print(bayes.ridge_error(alpha=[0.5, 2.0], rho=0.0))  # d tokens without noise tell all
+    [0.5 0. ]
+    >>> error = bayes.ridge_error(2.0, rho=0.1)
+    >>> print(error.round(3), error < theory.icl_error(float("inf"), 2.0, float("inf"), 0.1))
+    0.184 True
     """
     alpha, rho = _validate.positive("alpha", alpha), _validate.nonnegative("rho", rho)
     return (rho + _posterior(alpha, rho).v)[()]
@@ -84,6 +93,14 @@ def mutual_information(alpha: Any, rho: Any) -> Any:
     Notes
     -----
     ½ (v − 1 − log v + α log(1 + a)). Source: eq-mutual-information in the book.
+
+    Examples
+    --------
+    >>> from iclkit import bayes
+    >>> print(bayes.mutual_information(alpha=[0.5, 1.0, 2.0], rho=0.1).round(3))
+    [0.542 0.944 1.39 ]
+    >>> print(bayes.mutual_information(1.0, rho=0.0))
+    inf
     """
     alpha, rho = _validate.positive("alpha", alpha), _validate.nonnegative("rho", rho)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -129,6 +146,16 @@ def dmmse_error(alpha: Any, rho: Any, log_diversity: Any, *, prior: str = "spher
     * Gaussian: error ρ + v + (1 − β)v₂, KL = I(t) − ½ (1 − β)(v − v₂), β = ρ/t.
 
     Source: eq-dmmse-rem in the book.
+
+    Examples
+    --------
+    >>> from iclkit import bayes
+    >>> enough = bayes.mutual_information(1.0, 0.1)
+    >>> shares = [0.0, 0.5, 1.0]
+    >>> print(bayes.dmmse_error(1.0, 0.1, [share * enough for share in shares]).round(3))
+    [2.1   0.796 0.37 ]
+    >>> print(bayes.ridge_error(1.0, 0.1).round(3))
+    0.37
     """
     sphere = _validate.choice("prior", prior, PRIORS) == "sphere"
     alpha, rho, wanted = np.broadcast_arrays(
@@ -225,6 +252,16 @@ def ridge_mean(tokens: Any, labels: Any, rho: float) -> Any:
     Notes
     -----
     Source: eq-bayes-ridge in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import bayes
+    >>> tokens, labels = np.eye(2)[None], np.array([[1.0, 2.0]])
+    >>> bayes.ridge_mean(tokens, labels, rho=0.0)
+    array([[1., 2.]])
+    >>> bayes.ridge_mean(tokens, labels, rho=1.0)  # what is known from before counts half
+    array([[0.5, 1. ]])
     """
     tokens, labels, rho = _check(tokens, labels, rho)
     xp = array_namespace(tokens, labels)
@@ -279,6 +316,17 @@ def dmmse_mean(tokens: Any, labels: Any, tasks: Any, rho: float) -> Any:
     O(nkd²) time whatever ℓ is. Tasks are taken in blocks, so that besides the Gram matrices of
     the contexts only some ten MB are needed for any k.
     Source: eq-dmmse in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import bayes
+    >>> tokens, labels = np.array([[[1.0, 0.0]]]), np.array([[0.9]])
+    >>> tasks = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    >>> bayes.dmmse_mean(tokens, labels, tasks, rho=0.0)  # the task that fits best
+    array([[1., 0.]])
+    >>> bayes.dmmse_mean(tokens, labels, tasks, rho=1.0).round(3)
+    array([[0.716, 0.   ]])
     """
     tokens, labels, rho = _check(tokens, labels, rho)
     n, _, d = tokens.shape
@@ -395,6 +443,15 @@ def estimators(
     Notes
     -----
     The arrays live where `iclkit.backend.namespace` says.
+
+    Examples
+    --------
+    >>> from iclkit import bayes
+    >>> errors = bayes.estimators(0, d=10, alpha=2.0, kappa=1.0, rho=0.1)
+    >>> errors["dmmse_idg_error"] < errors["ridge_idg_error"]  # on its own tasks
+    True
+    >>> errors["dmmse_icl_error"] > errors["ridge_icl_error"]  # and on new ones
+    True
     """
     k, ell = _sizes(d=d, alpha=alpha, kappa=kappa, rho=rho, contexts=contexts, prior=prior)
     streams = backend.streams(seed, backend.namespace())

@@ -35,6 +35,13 @@ class Law(NamedTuple):
         Eigenvalues x of the covariance that is descended on, at least 0.
     weights : numpy.ndarray of shape (m,)
         What the error along each of them counts.
+
+    Examples
+    --------
+    >>> from iclkit.descent import Law, best_step
+    >>> law = Law([1.0, 2.0], [0.5, 0.5])
+    >>> round(best_step(law, depth=1), 3)
+    0.6
     """
 
     nodes: np.ndarray
@@ -65,6 +72,15 @@ def marchenko_pastur(alpha: float, points: int) -> Law:
     -----
     The nodes are the eigenvalues of the Jacobi matrix with the diagonal 1, 1 + c, 1 + c, …, and
     √c beside it, c = 1/α. Source: eq-mp-jacobi in the book.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> nodes, weights = descent.marchenko_pastur(alpha=0.5, points=2)
+    >>> print(nodes.round(3), weights.round(3))
+    [0.268 3.732] [0.789 0.211]
+    >>> print((weights @ nodes).round(3), (weights @ nodes**2).round(3))  # 1 and 1 + 1/α
+    1.0 3.0
     """
     c, m = 1 / _validate.finite("alpha", alpha), _validate.count("points", points)
     nodes, vectors = eigh_tridiagonal([1.0] + [1 + c] * (m - 1), [c**0.5] * (m - 1))
@@ -96,6 +112,15 @@ def power_law(nu: float, beta: float, width: int) -> Law:
     Notes
     -----
     Source: eq-power-law-task in the book; Bordelon, Letey and Pehlevan, arXiv 2510.01098.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> law = descent.power_law(nu=1.0, beta=1.0, width=3)
+    >>> print(law.nodes.round(3))
+    [1.    0.5   0.333 0.   ]
+    >>> print(law.weights.round(3))  # the last is lost to the network
+    [1.    0.25  0.111 0.284]
     """
     nu, beta = _validate.finite("nu", nu), _validate.finite("beta", beta)
     j = np.arange(1.0, _validate.count("width", width) + 1)
@@ -148,6 +173,15 @@ def descent_risk(steps: Any, law: Law, ridge: float = 0.0) -> float:
     Notes
     -----
     Source: eq-descent-risk in the book.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> law = descent.Law([1.0, 2.0], [0.5, 0.5])
+    >>> descent.descent_risk([1.0, 0.5], law)  # a step for each eigenvalue
+    0.0
+    >>> round(descent.descent_risk([1.0, 0.5], law, ridge=0.1), 3)  # noise is fitted, too
+    0.075
     """
     law = _check_law(law)
     steps = _check_steps(steps)
@@ -219,6 +253,15 @@ def best_step(law: Law, depth: int, ridge: float = 0.0) -> float:
     Without noise the risk is convex in η; with noise the best of 400 sizes is refined. The risk
     falls up to η = 1/(L(x + ρ/α)) for the largest node x, and no step is best at which that node
     alone has more risk than all have before the first step.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> law = descent.marchenko_pastur(alpha=2.0, points=10)
+    >>> [round(descent.best_step(law, depth), 3) for depth in (1, 2, 4)]  # α/(1 + α)
+    [0.667, 0.667, 0.667]
+    >>> round(descent.best_step(law, depth=1, ridge=1.0), 3)  # noise makes it careful
+    0.4
     """
     law, depth = _check_law(law), _validate.count("depth", depth)
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
@@ -272,6 +315,16 @@ def best_steps(law: Law, depth: int, ridge: float = 0.0) -> np.ndarray:
     On a wide spectrum, such as a power law over hundreds of directions, the steps of sixteen and
     more layers are so large that what rounding them changes is more than the least risk: then a
     warning says so. Source: eq-best-polynomial in the book.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> law = descent.marchenko_pastur(alpha=1.0, points=10)
+    >>> steps = descent.best_steps(law, depth=2)
+    >>> print(steps.round(3))
+    [0.333 1.   ]
+    >>> print(round(descent.descent_risk(steps, law), 3), descent.untied_risk(1.0, 2).round(3))
+    0.333 0.333
     """
     law, depth = _check_law(law), _validate.count("depth", depth)
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
@@ -357,6 +410,14 @@ def tied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> print(descent.tied_risk(alpha=1.0, depth=[0, 1, 2, 4]).round(3))
+    [1.    0.5   0.375 0.273]
+    >>> print(descent.untied_risk(alpha=1.0, depth=[0, 1, 2, 4]).round(3))
+    [1.    0.5   0.333 0.2  ]
     """
 
     def least(alpha: float, depth: int, noise: float) -> float:
@@ -402,6 +463,17 @@ def untied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
     -----
     The least risk over all polynomials of degree L. Without noise real steps reach it; with noise
     it can take steps with memory, see `best_steps`. Source: eq-untied-recursion in the book.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> print(descent.untied_risk(alpha=2.0, depth=[0, 1, 2, 3]).round(3))
+    [1.    0.333 0.143 0.067]
+    >>> print(descent.untied_risk(2.0, 1000, noise=0.1).round(3))
+    0.084
+    >>> from iclkit import bayes
+    >>> print((bayes.ridge_error(2.0, 0.1) - 0.1).round(3))  # many layers are as good as any model
+    0.084
     """
 
     def least(alpha: float, depth: int, noise: float) -> float:
@@ -456,6 +528,16 @@ def deep_attention(layers: Sequence[tuple[Any, Any]], prompts: Any) -> Any:
     -----
     Z ← Z + (d/ℓ) (Z M Z_cᵀ) (Z_c V), where Z_c are the rows of the context: none attends to the
     query. Source: eq-deep-attention in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import descent
+    >>> prompts = np.array([[[1.0, 2.0], [3.0, 0.0]]])  # the token 1 has the label 2: and 3?
+    >>> descent.deep_attention(descent.descent_layers([0.5], d=1), prompts)
+    array([3.])
+    >>> descent.deep_attention(descent.descent_layers([0.5, 0.5], d=1), prompts)
+    array([4.5])
     """
     tokens = _shaped("prompts", prompts, (None, None, None))
     if min(tokens.shape[1:]) < 2:
@@ -517,6 +599,13 @@ def descent_layers(steps: Any, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
     Notes
     -----
     Source: eq-descent-layers in the book; von Oswald et al., arXiv 2212.07677.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> ((between, value),) = descent.descent_layers([0.5], d=2)
+    >>> print(between.diagonal(), value[-1, -1])
+    [1. 1. 0.] -0.5
     """
     steps = unlabelled("steps", steps, (None,))
     d = _validate.count("d", d)
@@ -562,6 +651,14 @@ def gradient_descent(
     ------
     ValueError, TypeError
         If an argument is outside its range, or ℓ rounds to 0.
+
+    Examples
+    --------
+    >>> from iclkit import descent
+    >>> point = {"d": 50, "alpha": 2.0, "rho": 0.0, "depth": 2, "tied": False}
+    >>> risk = descent.gradient_descent(0, **point, contexts=200)["risk"]
+    >>> bool(abs(risk - descent.untied_risk(2.0, 2)) < 0.03)
+    True
     """
     ell = _descent_sizes(d=d, alpha=alpha, rho=rho, depth=depth, tied=tied, contexts=contexts)
     law, ridge = marchenko_pastur(alpha, depth + 2), rho / alpha

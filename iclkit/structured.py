@@ -54,6 +54,15 @@ def power_law_tasks(nu: float, d: int) -> tuple[np.ndarray, np.ndarray]:
     Notes
     -----
     Source: eq-power-law-tasks in the book.
+
+    Examples
+    --------
+    >>> from iclkit import structured
+    >>> spectrum, weights = structured.power_law_tasks(1.0, d=10**6)
+    >>> print(len(spectrum), round(float(weights @ spectrum), 3))
+    4499 1.0
+    >>> print(round(float(spectrum[0] / spectrum[9]), 3))
+    10.0
     """
     nu, d = _validate.finite("nu", nu), _validate.count("d", d)
     edges = np.arange(1.0, min(d, _ALONE) + 2)
@@ -97,6 +106,17 @@ def errors(
     -----
     An exact limit where tr C²/d vanishes; for ν ≥ 1 in `power_law_tasks` it does not, and what
     this function returns is the formula only. Source: eq-structured-errors in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import structured, theory
+    >>> icl, idg = structured.errors(np.ones(5), tau=4.0, alpha=1.0, kappa=1.0, rho=0.1)
+    >>> bool(np.isclose(icl, theory.icl_error(4.0, 1.0, 1.0, 0.1)))  # C = I
+    True
+    >>> icl, idg = structured.errors(([4.0, 0.0], [0.25, 0.75]), 4.0, 1.0, 1.0, 0.1)
+    >>> print(round(float(icl), 3), round(float(idg), 3))
+    0.437 0.407
     """
     law, mean = _check(tasks)
     tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)

@@ -59,6 +59,16 @@ def stieltjes(x: Any, kappa: Any) -> Any:
     Notes
     -----
     The positive root m of xm + m/(1 + m/κ) = 1. Source: eq-stieltjes in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> print(theory.stieltjes(1.0, float("inf")))  # endless tasks: R = I, and M is 1/(1 + x)
+    0.5
+    >>> print(theory.stieltjes([0.0, 0.5], 2.0).round(3))
+    [2.    0.828]
+    >>> print(theory.stieltjes(0.0, 0.5))  # fewer tasks than dimensions: R has no inverse
+    inf
     """
     x, kappa = _validate.nonnegative("x", x), _validate.positive("kappa", kappa)
     with np.errstate(divide="ignore"):
@@ -95,6 +105,14 @@ def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) 
     Notes
     -----
     The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. Source: eq-effective-ridge in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> print(theory.effective_ridge(tau=[0.5, 2.0], alpha=1.0, kappa=1.0, rho=0.1).round(3))
+    [1.891 0.   ]
+    >>> print(theory.effective_ridge(0.5, 1.0, 1.0, 0.1, lam=0.2).round(3))
+    2.275
     """
     return _equivalent(*_parameters(tau, alpha, kappa, rho, lam)).xi[()]
 
@@ -146,6 +164,17 @@ def icl_error(
     -----
     Source: eq-icl-error and eq-other-context, and for `tasks`
     eq-structured-errors, in the book.
+
+    Examples
+    --------
+    >>> from iclkit import structured, theory
+    >>> print(theory.icl_error(tau=[0.5, 1.0, 4.0], alpha=1.0, kappa=1.0, rho=0.1).round(3))
+    [1.487   inf 0.983]
+    >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, lam=0.2).round(3))
+    0.923
+    >>> law = structured.power_law_tasks(0.5, d=100)
+    >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, tasks=law).round(3))
+    0.909
     """
     return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
 
@@ -197,6 +226,15 @@ def idg_error(
     -----
     Source: eq-idg-error and eq-other-context, and for `tasks`
     eq-structured-errors, in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> point = {"tau": 4.0, "alpha": 1.0, "kappa": [0.1, 1.0, 100.0], "rho": 0.1}
+    >>> print(theory.idg_error(**point).round(3))  # few tasks are easily known by heart
+    [0.264 0.67  0.83 ]
+    >>> print((theory.icl_error(**point) - theory.idg_error(**point)).round(3))
+    [0.94  0.313 0.003]
     """
     return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
 
@@ -234,6 +272,16 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
     A search over the degrees of freedom s of the fit, which say λ explicitly, and from there
     Newton's method in log ξ, which says λ, too. For κ = ∞ the result is
     λ* = (1 + q)[ρ(1 + q) + q]/τ. Source: eq-optimal-ridge in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> best = theory.optimal_ridge(tau=2.0, alpha=1.0, kappa=1.0, rho=0.1)
+    >>> print(best.round(3))
+    1.963
+    >>> error = theory.icl_error(2.0, 1.0, 1.0, 0.1, lam=[0.9 * best, best, 1.1 * best])
+    >>> print(error.argmin())
+    1
     """
     _validate.choice("test", test, _TESTS)
     tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
@@ -289,6 +337,14 @@ def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
     Notes
     -----
     Source: eq-critical-noise-icl and eq-critical-noise-idg in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> print(theory.critical_noise(tau=[0.2, 0.5, 2.0], kappa=1.0).round(3))  # at last: any noise
+    [2.916 0.417 0.   ]
+    >>> print(theory.critical_noise(2.0, 1.0, test="idg"))  # and none is
+    inf
     """
     _validate.choice("test", test, _TESTS)
     tau, _, kappa, _, _ = _parameters(tau, 1.0, kappa, 0.0, 0.0)
@@ -327,6 +383,13 @@ def optimal_context(tau: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any
     explicit function of c = 1/(1 + m/κ). It increases with c, so that there is one root at most;
     but for e_ICL at κ < 1 − 2/τ it has a maximum, and the root below that competes with α = 0.
     Source: eq-stationary-noise and thm-critical-noise in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> threshold = theory.critical_noise(tau=0.5, kappa=1.0)
+    >>> print(theory.optimal_context(0.5, 1.0, [0.9 * threshold, 1.5 * threshold]).round(3))
+    [   inf 16.075]
     """
     _validate.choice("test", test, _TESTS)
     tau, _, kappa, rho, _ = _parameters(tau, 1.0, kappa, rho, 0.0)
