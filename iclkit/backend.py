@@ -62,6 +62,13 @@ def namespace(device: str | None = None) -> ModuleType:
     -----
     RuntimeWarning
         If cupy is installed but has no usable GPU, and the choice is left to this function.
+
+    Examples
+    --------
+    >>> from iclkit import backend
+    >>> xp = backend.namespace("cpu")
+    >>> xp.__name__
+    'numpy'
     """
     source = "device"
     if device is None:
@@ -99,6 +106,14 @@ def to_numpy(array: Any) -> np.ndarray:
     ------
     TypeError
         If `array` does not hold numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import backend
+    >>> array = np.ones(2)
+    >>> backend.to_numpy(array) is array
+    True
     """
     _validate.refuse_subclasses("array", array)
     try:
@@ -131,6 +146,16 @@ def row_blocks(array: Any, rows: int | None = None) -> list[slice]:
     ValueError, TypeError
         If `array` is not a matrix of floating-point numbers, or `rows` not an integer of at least
         1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import backend
+    >>> matrix = np.ones((5, 3))
+    >>> backend.row_blocks(matrix, rows=2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    >>> sum(float(matrix[rows, :].sum()) for rows in backend.row_blocks(matrix))
+    15.0
     """
     try:
         n, m = array.shape
@@ -156,6 +181,16 @@ class Streams(NamedTuple):
     ----------
     tasks, contexts, noise : numpy.random.Generator or cupy.random.Generator
         For the task vectors and their assignment; for the tokens; for the label noise.
+
+    Examples
+    --------
+    >>> from iclkit import backend
+    >>> streams = backend.streams(0)
+    >>> before = streams.noise.standard_normal()
+    >>> streams = backend.streams(0)
+    >>> _ = streams.tasks.standard_normal(1000)  # more tasks leave the noise as it was
+    >>> streams.noise.standard_normal() == before
+    True
     """
 
     tasks: Any
@@ -182,6 +217,15 @@ def child_seed(seed: int | np.random.SeedSequence, key: int) -> np.random.SeedSe
     ------
     ValueError, TypeError
         If `seed` is neither a SeedSequence nor an integer of at least 0, or `key` is not one.
+
+    Examples
+    --------
+    >>> from iclkit import backend
+    >>> first, again = backend.child_seed(7, 0), backend.child_seed(7, 0)
+    >>> bool((first.generate_state(4) == again.generate_state(4)).all())
+    True
+    >>> backend.child_seed(first, 3).spawn_key  # children have children
+    (0, 3)
     """
     if not isinstance(seed, np.random.SeedSequence):
         seed = np.random.SeedSequence(_validate.count("seed", seed, least=0, most=None))
@@ -208,6 +252,13 @@ def streams(seed: int | np.random.SeedSequence, xp: ModuleType = np) -> Streams:
     ------
     ValueError, TypeError
         If `seed` is neither a SeedSequence nor an integer of at least 0, or `xp` neither module.
+
+    Examples
+    --------
+    >>> from iclkit import backend
+    >>> first, again, other = (backend.streams(seed).tasks.random() for seed in (0, 0, 1))
+    >>> first == again, first == other
+    (True, False)
     """
     if getattr(xp, "__name__", None) not in ("numpy", "cupy"):
         raise ValueError(f"xp must be the module numpy or cupy, got {xp!r}")

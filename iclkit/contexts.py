@@ -27,6 +27,15 @@ class Contexts(NamedTuple):
         The token to be labelled.
     target : array of shape (n,)
         Its label, noise included.
+
+    Examples
+    --------
+    >>> from iclkit import backend, contexts, tasks
+    >>> streams = backend.streams(0)
+    >>> w = tasks.draw_tasks(4, 10, streams.tasks)
+    >>> drawn = contexts.draw_contexts(w, 20, 0.0, streams)
+    >>> {name: part.shape for name, part in drawn._asdict().items()}
+    {'tokens': (4, 20, 10), 'labels': (4, 20), 'query': (4, 10), 'target': (4,)}
     """
 
     tokens: Any
@@ -46,6 +55,14 @@ class Statistics(NamedTuple):
         Context statistics.
     y : array of shape (n,)
         Labels of the queries.
+
+    Examples
+    --------
+    >>> from iclkit import backend, contexts, tasks
+    >>> streams = backend.streams(0)
+    >>> x, h, y = contexts.draw_statistics(tasks.draw_tasks(4, 10, streams.tasks), 20, 0.0, streams)
+    >>> x.shape, h.shape, y.shape
+    ((4, 10), (4, 11), (4,))
     """
 
     x: Any
@@ -96,6 +113,15 @@ def draw_contexts(w: Any, ell: int, rho: float, streams: Streams) -> Contexts:
     Notes
     -----
     Source: eq-label-model in the book.
+
+    Examples
+    --------
+    >>> from iclkit import backend, contexts, tasks
+    >>> streams = backend.streams(0)
+    >>> w = tasks.draw_tasks(4, 10, streams.tasks)
+    >>> tokens, labels, query, target = contexts.draw_contexts(w, 20, 0.0, streams)
+    >>> bool(abs(labels - (tokens @ w[:, :, None])[:, :, 0]).max() < 1e-12)  # without noise
+    True
     """
     w, ell, rho = _check(w, ell, rho, streams)
     n, d = w.shape
@@ -128,6 +154,14 @@ def context_statistic(tokens: Any, labels: Any) -> Any:
     Notes
     -----
     Source: eq-statistic in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import contexts
+    >>> tokens, labels = np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[3.0, 4.0]])
+    >>> contexts.context_statistic(tokens, labels)
+    array([[ 3. ,  4. , 12.5]])
     """
     tokens = _validate.array("tokens", tokens, (None, None, None))
     n, ell, d = tokens.shape
@@ -167,6 +201,15 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
     The sums of squares and products of (g, η) over a context are a 2 x 2 Wishart matrix, drawn by
     Bartlett's decomposition; given the labels, Σ yᵢzᵢ is Gaussian with variance Σ yᵢ².
     Source: eq-law-h in the book.
+
+    Examples
+    --------
+    >>> from iclkit import backend, contexts, tasks
+    >>> streams = backend.streams(0)
+    >>> w = tasks.draw_tasks(1000, 10, streams.tasks)
+    >>> x, h, y = contexts.draw_statistics(w, 10**9, 0.1, streams)  # a longer context costs no more
+    >>> bool(abs(h[:, :10] - w).max() < 1e-3), bool(abs(h[:, 10] - 1.1).max() < 1e-3)
+    (True, True)
     """
     w, ell, rho = _check(w, ell, rho, streams)
     xp = array_namespace(w)

@@ -22,6 +22,13 @@ class Moments(NamedTuple):
         E[h hᵀ].
     label_variance : float
         E[y²] = E|w|²/d + ρ.
+
+    Examples
+    --------
+    >>> from iclkit import moments
+    >>> A, B, label_variance = moments.population_moments(10, 20, 0.1)
+    >>> A.shape, B.shape, label_variance
+    ((10, 11), (11, 11), 1.1)
     """
 
     A: Any
@@ -68,6 +75,18 @@ def conditional_moments(w: Any, ell: int, rho: float) -> tuple[Any, Any]:
     Notes
     -----
     Source: lem-conditional-moments in the book; exact at every d and ℓ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import moments
+    >>> mean, second = moments.conditional_moments(np.array([1.0, 1.0]), ell=10, rho=0.5)
+    >>> mean
+    array([1. , 1. , 1.5])
+    >>> (second - np.outer(mean, mean)).round(3)  # the covariance
+    array([[0.4 , 0.1 , 0.3 ],
+           [0.1 , 0.4 , 0.3 ],
+           [0.3 , 0.3 , 0.45]])
     """
     w = _validate.array("w", w, (None,))
     moments = task_moments(w[None, :], ell, rho)
@@ -100,6 +119,15 @@ def task_moments(tasks: Any, ell: int, rho: float) -> Moments:
     Notes
     -----
     Source: eq-moments-ab in the book. For tests with another context length or noise, give theirs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import moments
+    >>> found = moments.task_moments(np.array([[1.0, 1.0], [1.0, -1.0]]), ell=10, rho=0.1)
+    >>> found.A, found.label_variance
+    (array([[1. , 0. , 1.1],
+           [0. , 1. , 0. ]]), 1.1)
     """
     tasks = _validate.array("tasks", tasks, (None, None))
     ell, rho = _validate.count("ell", ell), _noise(rho)
@@ -146,6 +174,16 @@ def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -
     -----
     Source: eq-moments-ab in the book. Both laws have E[wwᵀ] = I; a Gaussian task has a
     fluctuating |w|², which adds 2/d to E[(|w|²/d)²] and shows in the last entry of B only.
+
+    Examples
+    --------
+    >>> from iclkit import moments
+    >>> print(moments.population_moments(2, ell=10, rho=0.1).B.round(3))
+    [[1.32  0.    0.   ]
+     [0.    1.32  0.   ]
+     [0.    0.    1.452]]
+    >>> print(moments.population_moments(2, 10, 0.1, prior="gaussian").B[-1, -1].round(3))
+    2.652
     """
     d, ell, rho = _validate.count("d", d), _validate.count("ell", ell), _noise(rho)
     _validate.choice("prior", prior, PRIORS)
@@ -200,6 +238,16 @@ def prediction_error(gamma: Any, moments: Moments) -> float:
     Notes
     -----
     Source: eq-error-quadratic in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import moments
+    >>> population = moments.population_moments(10, ell=20, rho=0.1)
+    >>> print(moments.prediction_error(np.zeros((10, 11)), population))  # knowing nothing
+    1.1
+    >>> print(round(moments.prediction_error(np.eye(10, 11), population), 3))
+    0.7
     """
     gamma = _validate.array("gamma", gamma, (None, None))
     moments = _check(moments, like=gamma)
@@ -235,6 +283,16 @@ def optimal_gamma(moments: Moments, ridge: float = 0.0) -> Any:
     Notes
     -----
     Source: eq-population-optimum in the book.
+
+    Examples
+    --------
+    >>> from iclkit import moments
+    >>> population = moments.population_moments(10, ell=20, rho=0.1)
+    >>> gamma = moments.optimal_gamma(population)
+    >>> print(gamma.shape, gamma[0, 0].round(3))  # times the identity
+    (10, 11) 0.625
+    >>> round(moments.prediction_error(gamma, population), 3)
+    0.475
     """
     moments = _check(moments)
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)

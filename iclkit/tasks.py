@@ -39,6 +39,16 @@ def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
     Notes
     -----
     Source: eq-label-model in the book. On the sphere every label has variance 1 + ρ exactly.
+
+    Examples
+    --------
+    >>> from iclkit import backend, tasks
+    >>> w = tasks.draw_tasks(3, 20, backend.streams(0).tasks)
+    >>> print(w.shape, (w**2).sum(axis=1).round(3))
+    (3, 20) [20. 20. 20.]
+    >>> w = tasks.draw_tasks(3, 20, backend.streams(0).tasks, prior="gaussian")
+    >>> print((w**2).sum(axis=1).round(1))
+    [11.5 17.4 24.7]
     """
     k, d = _validate.count("k", k), _validate.count("d", d)
     _validate.choice("prior", prior, PRIORS)
@@ -74,6 +84,16 @@ def assign_tasks(n: int, k: int, rng: Any, *, assignment: str = "uniform") -> An
     ------
     ValueError, TypeError
         If `n` or `k` is not an integer of at least 1, `rng` no generator, or `assignment` unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import backend, tasks
+    >>> rng = backend.streams(0).tasks
+    >>> print(np.bincount(tasks.assign_tasks(12, 4, rng, assignment="balanced")))
+    [3 3 3 3]
+    >>> len(tasks.assign_tasks(12, 4, rng))
+    12
     """
     n, k = _validate.count("n", n), _validate.count("k", k)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
