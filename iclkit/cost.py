@@ -47,6 +47,16 @@ def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     companion Stieltjes transform: for n < d(d + 1) the left edge is the maximum over u < 0, above
     the one over u > 1/min t; the right edge is the minimum over 0 < u < 1/max t.
     Source: eq-spectral-edges in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import cost
+    >>> t = np.ones(11)
+    >>> [round(cost.plain_condition(t, d=10, n=n, ridge=0.0)) for n in (50, 100, 1000)]
+    [26, 1762, 4]
+    >>> round(cost.plain_condition(t, d=10, n=100, ridge=10.0))
+    42
     """
     t, d, n, ridge = _check(t, d, n, ridge)
     steps = np.geomspace(1e-6, 1e6, 400)
@@ -94,6 +104,17 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     Off the spectrum, 1/q = 1 + d Σ t/(nt(q − z) + ridge(1 − z)) ties q to z: the left edge is the
     largest z of 0 < q < 1, with all terms positive, and the right edge the least z of q > 1, with
     all terms negative. Source: eq-whitened-edge in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import cost
+    >>> t = np.geomspace(1, 1000, 11)  # of no account, as the system is preconditioned
+    >>> beta = (110 / 400) ** 0.5
+    >>> print(round(float(cost.whitened_condition(t, d=10, n=400, ridge=0.0)), 1))
+    10.3
+    >>> print(round(((1 + beta) / (1 - beta)) ** 2, 1))
+    10.3
     """
     t, d, n, ridge = _check(t, d, n, ridge)
     steps = np.geomspace(1e-6, 1e6, 100)
@@ -146,6 +167,17 @@ def iterations(
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import cost
+    >>> t = np.ones(11)
+    >>> cost.iterations("dual", n=50, d=10, t=t)
+    0.0
+    >>> few, many = (cost.iterations("dual-cg", n, d=10, t=t) for n in (50, 105))
+    >>> print(few < many)  # near n = d(d + 1) the system is hard
+    True
     """
     _validate.choice("solver", solver, SOLVERS)
     t, d, n, ridge = _check(t, d, n, ridge)
@@ -185,6 +217,15 @@ def operations(solver: str, n: int, d: int, iterations: float, float32: bool = F
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit import cost
+    >>> for n in 500, 2000:  # a matrix of n rows, or 20 iterations
+    ...     direct, cg = cost.operations("dual", n, 50, 0), cost.operations("dual-cg", n, 50, 20)
+    ...     print(direct < cg)
+    True
+    False
     """
     _validate.choice("solver", solver, SOLVERS)
     n, d = _validate.count("n", n), _validate.count("d", d)
@@ -221,6 +262,14 @@ def eigen_operations(size: int) -> float:
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit import cost
+    >>> cost.eigen_operations(1000) / cost.eigen_operations(500)
+    8.0
+    >>> cost.eigen_operations(1000) > cost.operations("dual", n=1000, d=40, iterations=0)
+    True
     """
     return 30.0 * float(_validate.count("size", size)) ** 3
 

@@ -34,6 +34,14 @@ def predict(x: Any, h: Any, gamma: Any) -> Any:
     ------
     ValueError, TypeError
         If shapes do not match, or an array does not hold finite real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import features
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> features.predict(x, h, np.array([[1.0, 0.5]]))
+    array([ 5., 16.])
     """
     x, h, (n, d) = _check(x, h)
     return _products.predict(x, h, _operand("gamma", gamma, (d, d + 1), x))
@@ -60,6 +68,14 @@ def adjoint(x: Any, h: Any, r: Any) -> Any:
     ------
     ValueError, TypeError
         If shapes do not match, or an array does not hold finite real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import features
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> features.adjoint(x, h, np.array([1.0, 1.0]))
+    array([[13., 16.]])
     """
     x, h, (n, d) = _check(x, h)
     return _products.adjoint(x, h, _operand("r", r, (n,), x))
@@ -86,6 +102,16 @@ def normal(x: Any, h: Any, gamma: Any) -> Any:
     ------
     ValueError, TypeError
         If shapes do not match, or an array does not hold finite real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import features
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> features.normal(x, h, gamma := np.array([[1.0, 0.5]]))
+    array([[175., 212.]])
+    >>> features.adjoint(x, h, features.predict(x, h, gamma))
+    array([[175., 212.]])
     """
     x, h, (n, d) = _check(x, h)
     return _products.normal(x, h, _operand("gamma", gamma, (d, d + 1), x))
@@ -110,6 +136,18 @@ def kernel(x: Any, h: Any) -> Any:
     ------
     ValueError, TypeError
         If shapes do not match, or an array does not hold finite real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import features
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> features.kernel(x, h)
+    array([[ 25.,  78.],
+           [ 78., 244.]])
+    >>> (x @ x.T) * (h @ h.T)
+    array([[ 25.,  78.],
+           [ 78., 244.]])
     """
     return _products.kernel(*_same(x, h))
 
@@ -133,6 +171,15 @@ def gram(x: Any, h: Any) -> Any:
     ------
     ValueError, TypeError
         If shapes do not match, or an array does not hold finite real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import features
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> features.gram(x, h)
+    array([[109., 132.],
+           [132., 160.]])
     """
     return _products.gram(*_same(x, h))
 

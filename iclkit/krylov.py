@@ -68,6 +68,16 @@ def conjugate_gradients(
     All shifted systems share their Krylov space, and their residuals are multiples ζ of the
     residual at the smallest shift, which is the slowest to converge. Source: A. Frommer and
     P. Maass, SIAM J. Sci. Comput. 20 (1999), 1831; eq-shifted in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import krylov
+    >>> K, b = np.diag([1.0, 2.0, 4.0]), np.array([1.0, 1.0, 1.0])
+    >>> solutions, products = krylov.conjugate_gradients(
+    ...     lambda z: K @ z, b, shifts=[0.0, 1.0], rtol=1e-10, maxiter=10)
+    >>> [z.round(3).tolist() for z in solutions], products
+    ([[1.0, 0.5, 0.25], [0.5, 0.333, 0.2]], 3)
     """
     _validate.function("operator", operator)
     rhs = _validate.array("rhs", rhs, None, keep_float32=True)

@@ -36,6 +36,18 @@ class Metric(NamedTuple):
         the units of a column are; 0 where the columns are dependent.
     scale : array of shape (d, d + 1)
         (variances + ridge)^(-1/2), and 0 where nothing varies and no ridge is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import solvers
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> metric = solvers.metric(x, h, ridge=0.0)
+    >>> print(metric.unwhiten(metric.whiten(np.array([[1.0, 0.5]]))).round(3))
+    [[ 3.1 -2.5]]
+    >>> P = (x.T @ x) * (h.T @ h) / 2
+    >>> print(np.linalg.solve(P, [1.0, 0.5]).round(3))
+    [ 3.1 -2.5]
     """
 
     left: Any
@@ -87,6 +99,14 @@ def metric(x: Any, h: Any, ridge: float) -> Metric:
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import solvers
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 0.0], [0.0, 4.0]])
+    >>> print(solvers.metric(x, h, ridge=0.0).variances)  # 5·9/2 and 5·16/2
+    [[22.5 40. ]]
     """
     x = _validate.array("x", x, (None, None), keep_float32=True)
     n, d = x.shape
@@ -132,6 +152,18 @@ class Problem(NamedTuple):
         Precision of the iterations of "cg".
     units : array of shape (d, d + 1), or 1
         By what Γ of these data is larger than the one whose norm is to be least.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import solvers
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> data = x, h, np.array([1.0, 1.0])
+    >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
+    >>> problem.residual(np.zeros((1, 2)))
+    1.0
+    >>> problem.residual(solvers.SOLVERS["dual"](problem).gamma) < 1e-10
+    True
     """
 
     x: Any
@@ -176,6 +208,17 @@ class Solution(NamedTuple):
         0 for a direct solver.
     residual : float
         As `Problem.residual` has it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import solvers
+    >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+    >>> data = x, h, np.array([1.0, 1.0])
+    >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
+    >>> gamma, iterations, residual = solvers.SOLVERS["dual-cg"](problem)
+    >>> print(gamma.round(3), iterations)
+    [[-2.    1.75]] 2
     """
 
     gamma: Any
