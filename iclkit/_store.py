@@ -72,6 +72,18 @@ def load(file: str | os.PathLike) -> xr.Dataset:
         If the file is damaged, or was not written by a sweep.
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from iclkit import sweep
+    >>> point = {"d": 4, "tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "errors.nc"
+    ...     made = sweep.sweep(sweep.linear_attention, point, file, seed=0, runs=(2, 2), workers=1)
+    ...     sweep.load(file).equals(made)
+    True
     """
     try:
         return decode(Path(file).read_bytes())

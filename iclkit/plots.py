@@ -65,6 +65,15 @@ def use_style() -> None:
     -------
     None
         Changes `matplotlib.rcParams`; call it once, at the top of a notebook.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> from iclkit import plots
+    >>> with mpl.rc_context():  # for a part of a session
+    ...     plots.use_style()
+    ...     mpl.rcParams["font.family"]
+    ['serif']
     """
     mpl.rcParams.update(_STYLE)
     try:
@@ -91,6 +100,13 @@ def ordered_colours(n: int) -> list[tuple[float, ...]]:
     ------
     ValueError, TypeError
         If `n` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> from iclkit import plots
+    >>> violet, *_, coral = plots.ordered_colours(5)
+    >>> print(sum(violet) < sum(coral))  # lightness grows
+    True
     """
     n = _validate.count("n", n)
     # This part of the ramp has contrast with white and with black pages.
@@ -130,6 +146,17 @@ def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, *
     ------
     ValueError, TypeError
         If `x` and `y` are not numbers of one shape, or another argument is of another kind.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from iclkit import plots, theory
+    >>> ax = Figure(figsize=plots.SIZE).subplots()
+    >>> tau = [0.5, 1.0, 2.0]
+    >>> error = theory.icl_error(tau, alpha=1.0, kappa=1.0, rho=0.1)
+    >>> plots.theory(ax, tau, error, colour=plots.COLOURS["icl"], label="new tasks")
+    >>> print(ax.lines[0].get_ydata().round(3))  # the divergence is a gap
+    [1.487   nan 1.388]
     """
     _check(ax, colour, label)
     x, y = _validate.real("x", x), _validate.real("y", y)
@@ -181,6 +208,15 @@ def simulation(
     ------
     ValueError, TypeError
         If the numbers do not match, an error is negative, or another argument is of another kind.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from iclkit import plots
+    >>> ax = Figure(figsize=plots.SIZE).subplots()
+    >>> plots.simulation(ax, [1.0, 2.0], [0.9, 0.8], [0.02, 0.01], colour="C0", label="d = 20")
+    >>> ax.get_legend_handles_labels()[1]
+    ['d = 20']
     """
     _check(ax, colour, label)
     published = _validate.flag("published", published)
@@ -216,6 +252,19 @@ def spread_labels(ax: Axes) -> None:
     ------
     ValueError, TypeError
         If `ax` is no axes.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> from matplotlib.figure import Figure
+    >>> from iclkit import plots
+    >>> ax = Figure(figsize=plots.SIZE).subplots()
+    >>> for name in "one", "two":  # lines that end in the same point
+    ...     plots.theory(ax, [0.0, 1.0], [0.0, 1.0], colour="C0", label=name)
+    >>> plots.spread_labels(ax)
+    >>> low, high = sorted(text.get_position()[1] for text in ax.texts)
+    >>> print(high - low > mpl.rcParams["font.size"])
+    True
     """
     _validate.instance("ax", ax, Axes, _AXES)
     names = [text for text in ax.texts if text.get_gid() == _END]
@@ -252,6 +301,16 @@ def limit(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None) ->
     ------
     ValueError, TypeError
         If it is refused by `theory`.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from iclkit import bayes, plots
+    >>> ax = Figure(figsize=plots.SIZE).subplots()
+    >>> alpha = [0.5, 1.0, 2.0]
+    >>> plots.limit(ax, alpha, bayes.ridge_error(alpha, 0.1), colour=plots.COLOURS["bayes"])
+    >>> ax.lines[0].get_linestyle()
+    ':'
     """
     theory(ax, x, y, colour=colour, label=label, linestyle=":")
 
@@ -277,6 +336,15 @@ def threshold(ax: Axes, x: float, name: str) -> None:
     ------
     ValueError, TypeError
         If `x` is no finite number, or another argument is of another kind.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from iclkit import plots
+    >>> ax = Figure(figsize=plots.SIZE).subplots()
+    >>> plots.threshold(ax, 1.0, r"$\tau = 1$")
+    >>> print(ax.texts[0].get_text())
+    $\tau = 1$
     """
     _validate.instance("ax", ax, Axes, _AXES)
     _validate.instance("name", name, str, "a string")
@@ -315,6 +383,15 @@ def histogram(ax: Axes, samples: Any, bins: Any, *, colour: Any, label: str | No
     ------
     ValueError, TypeError
         If `samples` is not of finite numbers, `bins` neither a number nor increasing edges.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from iclkit import plots
+    >>> ax = Figure(figsize=plots.SIZE).subplots()
+    >>> plots.histogram(ax, [0.1, 0.2, 0.7], bins=[0.0, 0.5, 1.0], colour="C0")
+    >>> ax.patches[0].get_data().values.round(3)
+    array([1.333, 0.667])
     """
     _check(ax, colour, label)
     samples, bins = _validate.real("samples", samples), _validate.real("bins", bins)

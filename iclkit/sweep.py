@@ -115,6 +115,16 @@ def linear_attention(
     Notes
     -----
     Tasks lie on the sphere of radius √d. The arrays live where `iclkit.backend.namespace` says.
+
+    Examples
+    --------
+    >>> from iclkit import sweep, theory
+    >>> point = {"tau": 4.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+    >>> run = sweep.linear_attention(0, d=20, **point)
+    >>> sorted(run)
+    ['icl_error', 'idg_error']
+    >>> print(abs(run["idg_error"] - theory.idg_error(**point)) < 0.1)  # d is small
+    True
     """
     n, k, ell, fresh = _sizes(
         d=d, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=lam, assignment=assignment
@@ -175,6 +185,16 @@ def simulate(
     ------
     ValueError, TypeError
         If an argument is outside its range, or n, k or ℓ rounds to 0.
+
+    Examples
+    --------
+    >>> from iclkit import sweep
+    >>> runs = sweep.simulate(d=8, tau=2.0, alpha=1.0, kappa=1.0, rho=0.1, runs=3)
+    >>> print(dict(runs.sizes), runs.n, runs.k, runs.ell)
+    {'run': 3} 128 8 8
+    >>> again = sweep.simulate(d=8, tau=2.0, alpha=1.0, kappa=1.0, rho=0.1, runs=5)
+    >>> bool((again.icl_error[:3] == runs.icl_error).all())
+    True
     """
     point = {
         "d": d, "tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam,
@@ -297,6 +317,16 @@ def sweep(
     The same arguments give the same numbers, to the last bit, for any number of workers of one
     kind of machine, and through any interruptions. On Ctrl-C, workers are stopped, the runs that
     they have returned are kept, and KeyboardInterrupt goes on.
+
+    Examples
+    --------
+    >>> from iclkit import sweep
+    >>> grid = {"d": 8, "tau": [0.5, 4.0], "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+    >>> means = sweep.sweep(sweep.linear_attention, grid, seed=0, precision=0.1, workers=1)
+    >>> print(means.icl_error.dims, (means.icl_error_se <= 0.1 * means.icl_error).all().item())
+    ('tau',) True
+    >>> print(means.runs.min().item())
+    10
     """
     seed = _validate.count("seed", seed, least=0)
     precision = _validate.scalar(_validate.positive, "precision", precision)
