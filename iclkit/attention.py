@@ -52,6 +52,16 @@ class Moments(NamedTuple):
         (x_q, 0, 1), the last token with a one for the biases.
     second : array of shape (n, d + 2, d + 2)
         Σ z zᵀ over the tokens z = (x, y, 1), the query included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.attention import Linear
+    >>> query, second = Linear().inputs(np.array([[[1.0, 2.0], [3.0, 0.0]]]))
+    >>> query.tolist()
+    [[3.0, 0.0, 1.0]]
+    >>> second[0].tolist()
+    [[10.0, 2.0, 4.0], [2.0, 4.0, 2.0], [4.0, 2.0, 2.0]]
     """
 
     query: Any
@@ -60,7 +70,17 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Linear:
-    """Paper 1's linear attention, with all its matrices and biases."""
+    """Paper 1's linear attention, with all its matrices and biases.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from iclkit import attention
+    >>> model = attention.Linear()
+    >>> params = jax.eval_shape(lambda key: model.init(key, d=5), jax.random.key(0))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params)), attention.interpolation_rank(5)
+    (111, 47)
+    """
 
     def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d; the width is d by default."""
@@ -111,6 +131,14 @@ def couplings(params: Any) -> tuple[Any, Any]:
     Notes
     -----
     Source: eq-couplings in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import attention
+    >>> matrix, vector = attention.couplings(attention.implement(np.eye(2, 3), ell=4))
+    >>> matrix.shape, vector.tolist()  # the labels are read off
+    ((4, 4), [0.0, 0.0, 1.0, 0.0])
     """
     query, key = _augmented(params["query"]), _augmented(params["key"])
     matrix = query @ key.T / query.shape[1] ** 0.5
@@ -141,6 +169,15 @@ def implemented_gamma(params: Any, ell: int) -> np.ndarray:
     Notes
     -----
     Source: eq-implemented-gamma in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import attention
+    >>> gamma = np.array([[1.0, 0.2, 0.3], [0.0, 2.0, 0.5]])
+    >>> attention.implemented_gamma(attention.implement(gamma, ell=8), ell=8).round(3)
+    array([[1. , 0.2, 0.3],
+           [0. , 2. , 0.5]])
     """
     ell = _validate.count("ell", ell)
     matrix, v = (np.asarray(part) for part in couplings(params))
@@ -174,6 +211,18 @@ def implement(gamma: Any, ell: int) -> dict[str, Any]:
     Notes
     -----
     Source: eq-implemented-gamma in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import attention, backend, contexts, features, prompts
+    >>> gamma = np.array([[1.0, 0.2, 0.3], [0.0, 2.0, 0.5]])
+    >>> drawn = contexts.draw_contexts(np.ones((5, 2)), 8, 0.1, backend.streams(0))
+    >>> h = contexts.context_statistic(drawn.tokens, drawn.labels)
+    >>> model = attention.Linear()
+    >>> found = model.plain(attention.implement(gamma, ell=8), prompts.write(drawn))
+    >>> np.allclose(found, features.predict(drawn.query, h, gamma), atol=1e-4)
+    True
     """
     gamma, ell = _validate.array("gamma", gamma, (None, None)), _validate.count("ell", ell)
     d = gamma.shape[0]
@@ -206,6 +255,12 @@ def interpolation_rank(d: int) -> int:
     Notes
     -----
     Source: eq-interpolation-rank in the book.
+
+    Examples
+    --------
+    >>> from iclkit import attention
+    >>> [attention.interpolation_rank(d) for d in (1, 10, 100)]  # of about 3d² parameters
+    [7, 142, 10402]
     """
     d = _validate.count("d", d)
     return d**2 + 4 * d + 2
@@ -226,6 +281,17 @@ class Blocks:
         Whether each has a multilayer perceptron, a single dense layer as in paper 1.
     residual : bool
         Whether each adds its results to what it was given.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from iclkit import attention
+    >>> model = attention.Blocks(depth=2, mlp=False)
+    >>> params = jax.eval_shape(lambda key: model.init(key, 5, width=8), jax.random.key(0))
+    >>> len(params["blocks"]), params["embedding"]["kernel"].shape
+    (2, (6, 8))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+    481
     """
 
     depth: int
@@ -336,6 +402,16 @@ def jacobian(predict: Callable[[Any, Any], Any], params: Any, inputs: Any) -> An
     -------
     jax.Array of shape (n, P)
         One gradient a row, parameters in the order of ``jax.flatten_util.ravel_pytree``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from iclkit import attention
+    >>> def predict(params, inputs):
+    ...     return inputs @ params["slope"] + params["bias"]
+    >>> params = {"bias": jnp.zeros(()), "slope": jnp.ones(2)}
+    >>> attention.jacobian(predict, params, jnp.array([[3.0, 4.0], [5.0, 6.0]])).tolist()
+    [[1.0, 3.0, 4.0], [1.0, 5.0, 6.0]]
     """
     flat, restore = ravel_pytree(params)
 
@@ -356,6 +432,13 @@ class ErrorParts(NamedTuple):
     odd_even, even_odd, even_even : float
         Variance of the three other parts, with the symmetry in the labels named first, then that
         in the query. Against an odd target, they are all loss.
+
+    Examples
+    --------
+    >>> from iclkit.attention import ErrorParts
+    >>> parts = ErrorParts(signal=0.5, odd_even=0.125, even_odd=0.0, even_even=0.25)
+    >>> sum(parts)
+    0.875
     """
 
     signal: float
@@ -392,6 +475,18 @@ def error_parts(model: Linear | Blocks, params: Any, test: Sample, rho: float) -
     Notes
     -----
     Source: eq-error-parts in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import attention, backend, contexts, prompts, tasks
+    >>> w = tasks.draw_tasks(100, 3, (streams := backend.streams(0)).tasks)
+    >>> drawn = contexts.draw_contexts(w, 6, 0.1, streams)
+    >>> test = prompts.Sample(prompts.write(drawn), (drawn.query * w).sum(axis=1))
+    >>> params = attention.implement(0.5 * np.eye(3, 4), ell=6)
+    >>> parts = attention.error_parts(attention.Linear(), params, test, rho=0.1)
+    >>> print(round(parts.odd_even, 6), round(parts.even_odd, 6), round(parts.even_even, 6))
+    0.0 0.0 0.0
     """
     rho = _validate.scalar(_validate.nonnegative, "rho", rho)
     prompts = _validate.array("test.inputs", test.inputs, (None, None, None))

@@ -28,6 +28,15 @@ class Reading(NamedTuple):
         Step sizes η_l.
     tokens : numpy.ndarray of shape (L,)
         Factors v_l by which tokens are changed, x ← (I + v_l S) x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.depth import Layers, Reading, written
+    >>> params = written(Reading(steps=np.array([0.5, 1.0]), tokens=np.array([-0.1, 0.0])), d=3)
+    >>> steps, tokens = Layers("full", depth=2).read(params)
+    >>> print(steps.round(3), tokens.round(3))
+    [0.5 1. ] [-0.1  0. ]
     """
 
     steps: np.ndarray
@@ -46,6 +55,17 @@ class Layers:
         (L, d + 1, d + 1).
     depth : int
         Number of layers L, at least 1.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from iclkit.depth import Layers
+    >>> model = Layers("full", depth=2)
+    >>> params = model.init(jax.random.key(0), 3, "equal")
+    >>> {name: matrices.shape for name, matrices in params.items()}
+    {'between': (2, 4, 4), 'value': (2, 4, 4)}
+    >>> print(model.read(params).steps)
+    [0.5 0.5]
     """
 
     layers: str
@@ -133,6 +153,16 @@ def written(reading: Reading, d: int) -> dict[str, np.ndarray]:
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import depth
+    >>> steps, prompts = np.array([0.5, 0.4]), np.array([[[1.0, 2.0], [3.0, 0.0]]])
+    >>> params = depth.written(depth.Reading(steps, np.zeros(2)), d=1)
+    >>> full = depth.Layers("full", 2).predict(params, prompts)
+    >>> np.allclose(full, depth.Layers("scalar", 2).predict({"steps": steps}, prompts))
+    True
     """
     layers = descent_layers(reading.steps, d)
     factors = _validate.array("reading.tokens", np.asarray(reading.tokens), (len(layers),))

@@ -25,6 +25,15 @@ class Sample(NamedTuple):
         What a model needs of the prompts, or the prompts themselves.
     targets : array
         The labels of the queries.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from iclkit import prompts
+    >>> sample = prompts.Sample(jnp.ones((4, 3, 2)), jnp.arange(4.0))
+    >>> jax.tree.map(lambda leaf: leaf[:2], sample).targets.tolist()  # a pytree
+    [0.0, 1.0]
     """
 
     inputs: Any
@@ -47,6 +56,17 @@ def write(contexts: Contexts) -> np.ndarray:
     Notes
     -----
     Source: eq-prompt in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import prompts
+    >>> from iclkit.contexts import Contexts
+    >>> tokens, labels = np.array([[[1.0, 2.0], [3.0, 4.0]]]), np.array([[5.0, 6.0]])
+    >>> print(prompts.write(Contexts(tokens, labels, np.array([[7.0, 8.0]]), np.array([9.0])))[0])
+    [[1. 2. 5.]
+     [3. 4. 6.]
+     [7. 8. 0.]]
     """
     n, ell, d = contexts.tokens.shape
     prompts = np.zeros((n, ell + 1, d + 1))
@@ -73,6 +93,17 @@ class Fixed:
     """Minibatches of one sample of n prompts, which are in no two of those drawn together.
 
     A minibatch of all n is not shuffled.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from iclkit import prompts
+    >>> draw = prompts.Fixed(prompts.Sample(jnp.arange(6.0), jnp.arange(6.0)))
+    >>> sorted(draw(jax.random.key(0), (3, 2)).targets.ravel().tolist())  # one pass
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    >>> draw(jax.random.key(0), (1, 6)).targets[0].tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     """
 
     sample: Sample
@@ -94,6 +125,16 @@ class Listed:
     """New contexts of length ℓ, with tasks picked at random from a list, and noise of variance ρ.
 
     The queries' labels have noise like the others.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from iclkit import prompts
+    >>> draw = prompts.Listed(jnp.array([[1.0], [-1.0]]), ell=4, rho=0.0)
+    >>> inputs, targets = jax.jit(lambda key: draw(key, (3,)))(jax.random.key(0))
+    >>> bool((abs(inputs[:, :4, 1]) == abs(inputs[:, :4, 0])).all())  # y = x or y = −x
+    True
     """
 
     tasks: Any  # of shape (k, d)
@@ -117,6 +158,15 @@ class Fresh:
     """New contexts of length ℓ and dimension d, each with a Gaussian task of its own.
 
     The queries' labels have no noise: it would only blur the gradient.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from iclkit import prompts
+    >>> draw = prompts.Fresh(d=3, ell=6, rho=0.1, dtype="float32")
+    >>> inputs, targets = jax.eval_shape(lambda key: draw(key, (10, 64)), jax.random.key(0))
+    >>> inputs.shape, targets.shape
+    ((10, 64, 7, 4), (10, 64))
     """
 
     d: int = _fixed()
@@ -141,6 +191,18 @@ class Rotated:
 
     The covariance of a context's tokens is Q Λ Qᵀ, with a rotation Q from a pool. The label has
     the variance `weights` along the columns of Q.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from iclkit import prompts
+    >>> pool = jnp.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    >>> law = jnp.array([1.0, 0.5])
+    >>> draw = prompts.Rotated(pool, law, law, ell=3)
+    >>> inputs, targets = jax.eval_shape(lambda key: draw(key, (5,)), jax.random.key(0))
+    >>> inputs.shape, targets.shape
+    ((5, 4, 3), (5,))
     """
 
     pool: Any  # of shape (rotations, D, D)
@@ -167,6 +229,16 @@ class Grams:
 
     In the axes of S = E x xᵀ; `rest` of the label's variance lies beyond them. The targets are
     √Λ w, whose square is the label's variance along each axis.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from iclkit import prompts
+    >>> draw = prompts.Grams(jnp.array([1.0, 0.5]), jnp.array([1.0, 0.25]), rest=0.0, ell=100)
+    >>> (S, product), targets = jax.eval_shape(lambda key: draw(key, (64,)), jax.random.key(0))
+    >>> S.shape, product.shape, targets.shape
+    ((64, 2, 2), (64, 2), (64, 2))
     """
 
     spectrum: Any  # Λ, of shape (d,)
