@@ -36,6 +36,15 @@ class Polished(NamedTuple):
         Mean squared training error there.
     iterations : int
         Linear systems that were solved.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from iclkit import interpolation, prompts
+    >>> sample = prompts.Sample(jnp.array([1.0, 2.0]), jnp.array([2.0, 4.0]))
+    >>> end = interpolation.polish(lambda slope, x: slope * x, 0.0, sample)
+    >>> print(round(float(end.params), 3), end.loss < interpolation.INTERPOLATED)
+    2.0 True
     """
 
     params: Any
@@ -87,6 +96,18 @@ def polish(
     (``scipy.optimize.least_squares``, optimistix) factor a matrix with P columns instead; the
     former took 4 to 14 times as long in the book's benchmark, at d = 10. μ is divided by 5 after a
     step that lowers the loss, and multiplied by 4 after one that does not.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from iclkit import interpolation, prompts
+    >>> sample = prompts.Sample(jnp.array([1.0, 2.0]), jnp.array([2.0, 5.0]))
+    >>> def predict(slope, x):
+    ...     return slope * x
+    >>> round(interpolation.polish(predict, 0.0, sample).loss, 3)  # two labels, one parameter
+    0.1
+    >>> interpolation.polish(predict, 0.0, sample, count=1).loss < interpolation.INTERPOLATED
+    True
     """
     iterations = _validate.count("iterations", iterations)
     goal = _validate.scalar(_validate.positive, "goal", goal)
@@ -176,6 +197,14 @@ class Threshold(NamedTuple):
         log n at which half of the tries succeed, for each of m dimensions.
     width : float
         Change of log n that takes success from 1/2 to 1/(1 + e), common to all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.interpolation import Threshold
+    >>> threshold = Threshold(location=np.log([20.0, 80.0]), width=0.1)
+    >>> print(np.exp(threshold.location).round(1))
+    [20. 80.]
     """
 
     location: np.ndarray
@@ -206,6 +235,15 @@ def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
     Notes
     -----
     Where the curve is a step, its width is not determined; the lower bound then stands for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import interpolation
+    >>> sizes = np.array([[10, 20, 40, 80]])
+    >>> found = interpolation.fit_threshold(np.log(sizes), [[10, 9, 1, 0]], [[10, 10, 10, 10]])
+    >>> print(np.exp(found.location).round(1))
+    [28.3]
     """
     log_n = _validate.array("log_n", np.asarray(log_n, dtype=float), (None, None))
     successes = _validate.array("successes", np.asarray(successes, dtype=float), log_n.shape)
@@ -259,6 +297,17 @@ def fit_exponent(
     Notes
     -----
     Source: eq-threshold-exponent in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import interpolation
+    >>> d = np.array([10.0, 20.0, 40.0])
+    >>> n = d[:, None] ** 2 * [0.5, 0.8, 1.25, 2.0]
+    >>> learnt = np.broadcast_to([[[1.0], [1.0], [0.0], [0.0]]], (3, 4, 5))
+    >>> exponent, again = interpolation.fit_exponent(d, n, learnt, draws=10)
+    >>> round(exponent, 2)
+    2.0
     """
     log_d = np.log(_validate.array("d", np.asarray(d, dtype=float), (None,)))
     log_n = np.log(_validate.array("n", np.asarray(n, dtype=float), (len(log_d), None)))

@@ -43,6 +43,13 @@ def adamw(
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit import train
+    >>> optimiser = train.adamw(steps=100, rate=1e-2)
+    >>> optimiser is train.adamw(steps=100, rate=1e-2)  # so that it is compiled once
+    True
     """
     return _adamw(
         _validate.count("steps", steps),
@@ -103,6 +110,18 @@ def fit(
         If `steps` or `shape` is outside its range.
     FloatingPointError
         If a loss is not finite; the message names the step.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from iclkit import prompts, train
+    >>> draw = prompts.Fixed(prompts.Sample(jnp.array([1.0, 2.0]), jnp.array([2.0, 4.0])))
+    >>> slope, losses = train.fit(
+    ...     jnp.multiply, jnp.zeros(()), draw, train.adamw(200, rate=0.1, decay=0.0), 200,
+    ...     key=jax.random.key(0), shape=(1, 2))
+    >>> print(losses.shape, losses[0], round(float(slope), 2))
+    (200,) 10.0 2.0
     """
     steps = _validate.count("steps", steps)
     together, size = (_validate.count("shape", number) for number in shape)

@@ -101,6 +101,15 @@ class Pretraining(NamedTuple):
         What it learns from: inputs and labels of n prompts.
     test : Sample
         Prompts with new tasks, and the labels of their queries without noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import prompts, trials
+    >>> sample = prompts.Sample(np.ones((4, 3, 2)), np.ones(4))
+    >>> start = trials.Pretraining({"bias": np.zeros(())}, sample, test=sample)
+    >>> start.sample.inputs.shape
+    (4, 3, 2)
     """
 
     params: Any
@@ -134,6 +143,13 @@ def pretraining(
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> params, sample, test = trials.pretraining(0, "linear", n=4, d=2, ell=6, rho=0.1, tests=9)
+    >>> sample.targets.shape, test.inputs.shape, str(sample.targets.dtype)
+    ((4,), (9, 7, 3), 'float64')
     """
     network, drawn = _model(model), []
     for number, count in enumerate((n, tests)):
@@ -213,6 +229,16 @@ def trained_attention(
         `icl_error` on 2000 new contexts and their mirror images, its parts of
         `iclkit.attention.ErrorParts` by name, and `train_loss` after the last step; for the
         linear model also `gamma_error`, exact for the Γ that it implements.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"model": "linear", "d": 10, "tau": 1.0, "alpha": 1.0, "rho": 0.1, "steps": 100}
+    >>> measure = trials.trained_attention.check(**point)  # trains nothing yet
+    >>> trials.trained_attention.check(**point, batches=500)
+    Traceback (most recent call last):
+        ...
+    ValueError: batches must be at most n = 100, got 500
     """
     learn, measure = _learning(
         model, d, tau, alpha, rho, steps, rate, schedule, batches, decay, dtype
@@ -239,6 +265,16 @@ def interpolates(
     dict
         `interpolated`, 1 if the polished loss is below 1e-8 and else 0; `train_loss` and
         `polished_loss`; `icl_error` before and `polished_error` after the polish.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"model": "linear", "d": 10, "tau": 1.0, "alpha": 1.0, "rho": 0.1, "steps": 100}
+    >>> measure = trials.interpolates.check(**point)  # trains nothing yet
+    >>> trials.interpolates.check(**point, iterations=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: iterations must be an integer of at least 1, got 0
     """
     learn, errors = _learning(model, d, tau, alpha, rho, steps, rate, schedule, batches, decay)
     options = {"iterations": _validate.count("iterations", iterations), "goal": INTERPOLATED / 10}
@@ -287,6 +323,16 @@ def linear_threshold(
     -----
     A sample counts as interpolated below a loss of 1e-10. The samples are the first n contexts
     of one list. Source: eq-interpolation-rank in the book.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"d": 5, "alpha": 2.0, "rho": 0.1}
+    >>> measure = trials.linear_threshold.check(**point)  # trains nothing yet
+    >>> trials.linear_threshold.check(**point | {"d": 2})
+    Traceback (most recent call last):
+        ...
+    ValueError: d must be an integer of at least 3, got 2
     """
     (d, ell, rho), d = _context(d, alpha, rho), _validate.count("d", d, least=3)
     starts, iterations = _counts(starts=starts, iterations=iterations)
@@ -350,6 +396,16 @@ def diverse_attention(
     dict
         `icl_error` on new tasks and `idg_error` on tasks of the list, each on 4000 contexts, and
         `train_loss`, the mean over the last 100 steps.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"d": 5, "alpha": 2.0, "rho": 0.1, "width": 8, "steps": 100}
+    >>> measure = trials.diverse_attention.check(**point, model="softmax", kappa=1.0)  # only checks
+    >>> trials.diverse_attention.check(**point, model="softmax", kappa=0.01)
+    Traceback (most recent call last):
+        ...
+    ValueError: kappa must be finite with k = kappa * d of at least 1, got 0.01
     """
     network, optimiser = _model(model, _SOFTMAX), adamw(steps, rate)
     (d, ell, rho), (width, size) = _context(d, alpha, rho), _counts(width=width, size=size)
@@ -400,6 +456,16 @@ def trained_depth(
         the network of what is read off, `read_risk`, and of its step sizes alone, `steps_risk`;
         of the step sizes `step_mean`, `step_least` and `step_most`; and `token_first`, the factor
         of the first layer, 0 where there is no other.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"d": 20, "alpha": 2.0, "rho": 0.0, "depth": 2, "layers": "full", "steps": 100}
+    >>> measure = trials.trained_depth.check(**point, start="equal")  # trains nothing yet
+    >>> trials.trained_depth.check(**point, start="best")
+    Traceback (most recent call last):
+        ...
+    ValueError: start must be one of equal, random, got 'best'
     """
     network, optimiser = _layers(layers, depth), adamw(steps, rate, decay=0.0)
     (d, ell, rho), (size,) = _context(d, alpha, rho), _counts(size=size)
@@ -474,6 +540,16 @@ def trained_shape(
     Notes
     -----
     Source: eq-power-law-risk in the book.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"nu": 1.0, "beta": 1.0, "ell": 16, "depth": 2, "tied": True, "steps": 100}
+    >>> measure = trials.trained_shape.check(**point, width=8)  # trains nothing yet
+    >>> trials.trained_shape.check(**point, width=32)
+    Traceback (most recent call last):
+        ...
+    ValueError: width must be at most ell = 16, got 32
     """
     law, optimiser = power_law(nu, beta, width), adamw(steps, rate, decay=0.0)
     ell, depth, size = _counts(ell=ell, depth=depth, size=size)
@@ -533,6 +609,16 @@ def trained_softmax(
     dict
         `risk`, the mean squared error on 4000 new contexts, over the variance of the label, so that
         predicting zero has a risk of 1; labels have no noise.
+
+    Examples
+    --------
+    >>> from iclkit import trials
+    >>> point = {"model": "softmax", "nu": 1.0, "beta": 1.0, "ell": 8, "width": 8, "steps": 100}
+    >>> measure = trials.trained_softmax.check(**point, directions=4)  # trains nothing yet
+    >>> trials.trained_softmax.check(**point, directions=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: directions must be an integer of at least 1, got 0
     """
     network, optimiser = _model(model, _SOFTMAX), adamw(steps, rate)
     ell, width, size, D = _counts(ell=ell, width=width, size=size, directions=directions)
