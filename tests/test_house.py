@@ -1,6 +1,7 @@
 """The house is in order: lock, environments, notebooks, table of contents, docstrings, names."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -148,15 +149,20 @@ def test_names_of_the_package_in_the_text_exist():
 # The package and its front door ---------------------------------------------------------------
 
 
-PUBLIC = {
-    f"{module.__name__}.{name}": function
-    for module in MODULES
-    for name, function in inspect.getmembers(module, inspect.isfunction)
-    if function.__module__ == module.__name__ and "._" not in f"{module.__name__}.{name}"
-}
+def public(module):
+    """What a module has for its users: what is made there, or named in its `__all__`."""
+    named = vars(module).get("__all__", ())
+    for name, item in inspect.getmembers(module):
+        home = getattr(item, "__module__", None) == module.__name__ and name[0] != "_"
+        if (home or name in named) and (inspect.isfunction(item) or inspect.isclass(item)):
+            yield f"{module.__name__}.{name}", item
 
 
-@pytest.mark.parametrize("function", PUBLIC.values(), ids=PUBLIC)
+PUBLIC = dict(pair for module in MODULES if "._" not in module.__name__ for pair in public(module))
+FUNCTIONS = {name: item for name, item in PUBLIC.items() if inspect.isfunction(item)}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_public_function_is_documented(function):
     doc = inspect.getdoc(function) or ""
     parameters = inspect.signature(function).parameters
@@ -232,6 +238,16 @@ def test_readme_has_links_that_work_on_the_page_of_a_package_index():
         if "/iclkit/" in link:
             path = ROOT / re.sub(f"{repository}/(blob|tree)/main/|{raw}", "", link)
             assert path.is_dir() if "/tree/" in link else path.is_file(), link
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_docstring_has_an_example_that_runs(name):
+    text = inspect.getdoc(PUBLIC[name])
+    assert "\nExamples\n--------\n>>> " in text
+    example = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    said = []
+    doctest.DocTestRunner().run(example, out=said.append)
+    assert not said, "".join(said)
 
 
 def test_readme_names_the_two_commands_and_its_example_runs():
