@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,19 @@ def _is(value: Any, library: str, *names: str) -> bool:
     return module is not None and isinstance(value, tuple(getattr(module, n) for n in names))
 
 
-def unlabelled(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return a finite NumPy array of the given shape, where only positions count."""
+def refuse(name: str, value: Any) -> None:
+    """Refuse what has labels, where only positions count."""
     labelled = _is(value, "xarray", "DataArray", "Dataset", "Variable")
     if labelled or _is(value, "pandas", "Series", "DataFrame"):
         raise TypeError(
             f"{name} must be an array without labels, got {type(value).__name__}: put it in order, "
             f"and pass {'.values' if labelled else '.to_numpy()'}"
         )
+
+
+def unlabelled(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return a finite NumPy array of the given shape, where only positions count."""
+    refuse(name, value)
     try:
         plain = np.asanyarray(value)
     except ValueError:
@@ -43,6 +49,8 @@ def unlabelled(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarr
 def _by_name(name: str, value: Any) -> bool:
     """Say whether an argument has labels that can be kept."""
     if _is(value, "xarray", "DataArray"):
+        if value.chunks is not None:
+            raise TypeError(f"{name} must be in memory, got an array in chunks: use .load()")
         return True
     if _is(value, "xarray", "Dataset", "Variable"):
         way = "take one of its variables" if hasattr(value, "data_vars") else "wrap it in one"
@@ -54,6 +62,25 @@ def _by_name(name: str, value: Any) -> bool:
         f"{name} must be a number, an array or an xarray.DataArray, "
         f"got {type(value).__name__}: {way}"
     )
+
+
+def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arguments that are arrays or sequences of numbers."""
+    shapes = {}
+    for name, value in values.items():
+        with suppress(Exception):  # what has no shape is refused, by its name, where it is used
+            shapes[name] = np.shape(value)
+    return {name: shape for name, shape in shapes.items() if shape}
+
+
+def require_broadcast(values: Mapping[str, Any]) -> None:
+    """Require that the shapes of arguments broadcast."""
+    shapes = _shapes(values)
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        said = " and ".join(f"{name} of {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{' and '.join(shapes)} must broadcast, got {said}") from None
 
 
 def labelled(*apart: str) -> Callable[[Callable], Callable]:
@@ -68,13 +95,13 @@ def labelled(*apart: str) -> Callable[[Callable], Callable]:
             others = {name: value for name, value in given.items() if name not in apart}
             arrays = {name: value for name, value in others.items() if _by_name(name, value)}
             if not arrays:
+                require_broadcast(others)
                 return function(*args, **kwargs)
-            for name in others.keys() - arrays.keys():
-                if np.ndim(others[name]):
-                    raise TypeError(
-                        f"{name} must be a number or an xarray.DataArray like "
-                        f"{' and '.join(arrays)}, got an array without names for its dimensions"
-                    )
+            for name in _shapes(others).keys() - arrays.keys():
+                raise TypeError(
+                    f"{name} must be a number or an xarray.DataArray like "
+                    f"{' and '.join(arrays)}, got an array without names for its dimensions"
+                )
             import xarray as xr
 
             def positional(*values: Any) -> Any:

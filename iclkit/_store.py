@@ -24,7 +24,7 @@ from types import ModuleType
 import numpy as np
 import xarray as xr
 
-from iclkit import backend
+from iclkit import _validate, backend
 
 # Between two writes lie so many seconds, and more where writes would take more than such a share
 # of the time.
@@ -72,6 +72,8 @@ def load(file: str | os.PathLike) -> xr.Dataset:
         If the file is damaged, or was not written by a sweep.
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `file` is no path.
 
     Examples
     --------
@@ -85,8 +87,9 @@ def load(file: str | os.PathLike) -> xr.Dataset:
     ...     sweep.load(file).equals(made)
     True
     """
+    file = _validate.path("file", file)
     try:
-        return decode(Path(file).read_bytes())
+        return decode(file.read_bytes())
     except ValueError as problem:
         raise ValueError(
             f"{file} {problem}: it is damaged, or not the result of a sweep. "

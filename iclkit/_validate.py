@@ -7,7 +7,9 @@ the argument, the value and what is allowed.
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,10 +102,12 @@ def count(name: str, value: Any, least: int = 1, most: int | None = 2**53) -> in
 
 
 def size(name: str, ratio: Any, unit: int, meaning: str) -> int:
-    """Return the whole number that is nearest to ratio * unit, at least 1."""
+    """Return the whole number that is nearest to ratio * unit, at least 1 and exact as a float."""
     number = scalar(positive, name, ratio)
-    if not np.isfinite(number) or round(number * unit) < 1:
-        raise ValueError(f"{name} must be finite with {meaning} of at least 1, got {number}")
+    if not (np.isfinite(number) and 1 <= round(number * unit) <= 2**53):
+        raise ValueError(
+            f"{name} must be finite with {meaning} of at least 1 and at most {2**53}, got {number}"
+        )
     return round(number * unit)
 
 
@@ -128,11 +132,18 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
-def instance(name: str, value: Any, kind: type, source: str) -> Any:
+def instance(name: str, value: Any, kind: type | tuple[type, ...], source: str) -> Any:
     """Return an object of that class; `source` says where one comes from."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {source}, got {value!r}")
     return value
+
+
+def path(name: str, value: Any) -> Path:
+    """Return where a file lies."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path, got {value!r}")
+    return Path(value)
 
 
 def generator(name: str, value: Any, like: Any = None) -> Any:
@@ -177,7 +188,7 @@ def array(
     if like is not None and xp is not array_namespace(like):
         kinds = [type(one).__module__ + "." + type(one).__name__ for one in (like, value)]
         raise TypeError(f"{name} must be an array of the same library, {kinds[0]}, got {kinds[1]}")
-    if getattr(value.dtype, "kind", None) == "O" or not xp.isdtype(
+    if getattr(value.dtype, "kind", "f") not in "iuf" or not xp.isdtype(
         value.dtype, ("real floating", "integral")
     ):
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}")

@@ -299,8 +299,10 @@ class Blocks:
     residual: bool = True
 
     def __post_init__(self) -> None:
-        """Check the depth."""
+        """Check the attributes."""
         _validate.count("depth", self.depth)
+        _validate.flag("mlp", self.mlp)
+        _validate.flag("residual", self.residual)
 
     def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d; the width is d by default."""
@@ -489,6 +491,8 @@ def error_parts(model: Linear | Blocks, params: Any, test: Sample, rho: float) -
     0.0 0.0 0.0
     """
     rho = _validate.scalar(_validate.nonnegative, "rho", rho)
+    _validate.instance("model", model, (Linear, Blocks), "a model of iclkit.attention")
+    _validate.instance("test", test, Sample, "an iclkit.prompts.Sample")
     prompts = _validate.array("test.inputs", test.inputs, (None, None, None))
     target = _validate.array("test.targets", test.targets, prompts.shape[:1])
     f = np.empty((2, 2, len(target)))

@@ -174,7 +174,8 @@ def dmmse_error(alpha: Any, rho: Any, log_diversity: Any, *, prior: str = "spher
         low = np.fmax(np.log(np.where(alpha < 1, alpha * c, v) / spent), -_FAR)
     high = np.full_like(low, _FAR)
     # Beyond these, more or less diversity makes no difference to the digits of the error.
-    target = np.clip(wanted, 1e-75, _tempered(low, alpha, rho, sphere)[0])
+    most = _tempered(low, alpha, rho, sphere)[0]
+    target = np.clip(wanted, 1e-36 * np.minimum(most, 1.0), most)
     arguments = (alpha, rho, sphere, target)
     z = elementwise.find_root(_excess_divergence, (low, high), args=arguments).x
     return np.where(wanted >= threshold, untempered, _tempered(z, alpha, rho, sphere)[1])[()]
@@ -330,7 +331,7 @@ def dmmse_mean(tokens: Any, labels: Any, tasks: Any, rho: float) -> Any:
     """
     tokens, labels, rho = _check(tokens, labels, rho)
     n, _, d = tokens.shape
-    tasks = _validate.array("tasks", tasks, (None, d))
+    tasks = _validate.array("tasks", tasks, (None, d), like=tokens)
     _check_products(tasks=tasks)
     xp = array_namespace(tokens, labels, tasks)
     where = {"dtype": tasks.dtype, "device": device(tasks)}
@@ -360,7 +361,7 @@ def dmmse_mean(tokens: Any, labels: Any, tasks: Any, rho: float) -> Any:
 
 def _check(tokens: Any, labels: Any, rho: float) -> tuple[Any, Any, float]:
     tokens = _validate.array("tokens", tokens, (None, None, None))
-    labels = _validate.array("labels", labels, tokens.shape[:2])
+    labels = _validate.array("labels", labels, tokens.shape[:2], like=tokens)
     _check_products(tokens=tokens, labels=labels)
     return tokens, labels, _validate.scalar(_validate.nonnegative, "rho", rho)
 

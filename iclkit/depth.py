@@ -164,6 +164,7 @@ def written(reading: Reading, d: int) -> dict[str, np.ndarray]:
     >>> np.allclose(full, depth.Layers("scalar", 2).predict({"steps": steps}, prompts))
     True
     """
+    _validate.instance("reading", reading, Reading, "a Reading of steps and tokens")
     layers = descent_layers(reading.steps, d)
     factors = _validate.array("reading.tokens", np.asarray(reading.tokens), (len(layers),))
     between, value = (np.stack(matrices) for matrices in zip(*layers, strict=True))

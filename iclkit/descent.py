@@ -21,7 +21,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import zeta
 
 from iclkit import _validate, backend
-from iclkit._labels import labelled, unlabelled
+from iclkit._labels import labelled, refuse, unlabelled
 from iclkit.contexts import draw_contexts
 from iclkit.tasks import draw_tasks
 
@@ -124,7 +124,7 @@ def power_law(nu: float, beta: float, width: int) -> Law:
     """
     nu, beta = _validate.finite("nu", nu), _validate.finite("beta", beta)
     j = np.arange(1.0, _validate.count("width", width) + 1)
-    decay = nu * beta + 1
+    decay = min(nu * beta + 1, 1e4)  # beyond that all but the first weight are 0, or NaN in scipy
     return Law(np.append(j**-nu, 0.0), np.append(j**-decay, zeta(decay, j.size + 1)))
 
 
@@ -138,9 +138,9 @@ def _check_law(law: Law) -> Law:
         raise ValueError("law must have nodes and weights of at least 0, and a positive weight")
     nodes, weights = nodes[weights > 0], weights[weights > 0]
     for name, most in (("nodes", nodes.max()), ("weights", weights.max())):
-        if most > 0 and not 1e-100 <= most <= 1e100:
+        if most > 0 and not 1e-75 <= most <= 1e75:
             raise ValueError(
-                f"law.{name} must be 0, or the largest between 1e-100 and 1e+100, got {most}"
+                f"law.{name} must be 0, or the largest between 1e-75 and 1e+75, got {most}"
             )
     return Law(nodes, weights)
 
@@ -204,9 +204,12 @@ def descent_risk(steps: Any, law: Law, ridge: float = 0.0) -> float:
 
 
 def _check_steps(steps: Any) -> np.ndarray:
+    refuse("steps", steps)
+    split = False
     with suppress(ValueError):  # of nested lists, which are named below
-        if np.iscomplexobj(steps):
-            return _check_steps(np.real(steps)) + 1j * _check_steps(np.imag(steps))
+        split = np.iscomplexobj(steps)
+    if split:
+        return _check_steps(np.real(steps)) + 1j * _check_steps(np.imag(steps))
     return unlabelled("steps", steps, (None,))
 
 
@@ -275,8 +278,7 @@ def best_step(law: Law, depth: int, ridge: float = 0.0) -> float:
     def risk(log_step: Any) -> Any:
         y = np.multiply.outer(np.exp(log_step), nodes)
         rest = (1 - y) ** depth
-        few = np.minimum(y, 0.5)
-        fitted = np.where(y < 0.5, -np.expm1(depth * np.log1p(-few)), 1 - rest)
+        fitted = 1 - rest
         return (rest**2 + ridge * fitted * (fitted / np.where(nodes > 0, nodes, 1))) @ weights
 
     grid = np.linspace(np.log(least), np.log(most), 400)
@@ -542,6 +544,8 @@ def deep_attention(layers: Sequence[tuple[Any, Any]], prompts: Any) -> Any:
     tokens = _shaped("prompts", prompts, (None, None, None))
     if min(tokens.shape[1:]) < 2:
         raise ValueError(f"prompts must have ell and d of at least 1, got shape {tokens.shape}")
+    if not isinstance(layers, Sequence):
+        raise TypeError(f"layers must be a sequence of pairs of arrays, got {layers!r}")
     square = (tokens.shape[2], tokens.shape[2])
     pairs = [_pair(layer, square) for layer in layers]
     scale = (tokens.shape[2] - 1) / (tokens.shape[1] - 1)
@@ -565,7 +569,7 @@ def _shaped(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
     """Check an array of NumPy, and the shape of any other, which JAX may be compiling."""
     if isinstance(value, np.ndarray):
         return _validate.array(name, value, shape, keep_float32=True)
-    if not hasattr(value, "shape") or hasattr(value, "dims"):
+    if not isinstance(getattr(value, "shape", None), tuple) or hasattr(value, "dims"):
         raise TypeError(f"{name} must be an array, got {type(value).__name__}")
     if len(value.shape) != len(shape) or any(
         want not in (None, have) for have, want in zip(value.shape, shape, strict=True)
@@ -679,9 +683,9 @@ def _descent_sizes(
 ) -> int:
     d = _validate.count("d", d)
     _validate.count("contexts", contexts)
-    _point(alpha, _validate.count("depth", depth), rho)
-    if not isinstance(tied, bool | np.bool_):
-        raise TypeError(f"tied must be True or False, got {tied!r}")
+    _validate.scalar(_validate.nonnegative, "rho", rho)
+    _validate.count("depth", depth)
+    _validate.flag("tied", tied)
     return _validate.size("alpha", alpha, d, "ell = alpha * d")
 
 

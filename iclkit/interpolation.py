@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from iclkit import _validate
 from iclkit._jax import jax, jnp, ravel_pytree
+from iclkit._labels import refuse, unlabelled
 from iclkit.attention import jacobian
 from iclkit.prompts import Sample
 
@@ -111,6 +112,8 @@ def polish(
     """
     iterations = _validate.count("iterations", iterations)
     goal = _validate.scalar(_validate.positive, "goal", goal)
+    _validate.function("predict", predict)
+    _validate.instance("sample", sample, Sample, "an iclkit.prompts.Sample")
     n = len(sample.targets)
     count = n if count is None else _validate.count("count", count)
     if count > n:
@@ -245,9 +248,9 @@ def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
     >>> print(np.exp(found.location).round(1))
     [28.3]
     """
-    log_n = _validate.array("log_n", np.asarray(log_n, dtype=float), (None, None))
-    successes = _validate.array("successes", np.asarray(successes, dtype=float), log_n.shape)
-    tries = _validate.array("tries", np.asarray(tries, dtype=float), log_n.shape)
+    log_n = unlabelled("log_n", log_n, (None, None))
+    successes = unlabelled("successes", successes, log_n.shape)
+    tries = unlabelled("tries", tries, log_n.shape)
     if not np.all((tries > 0) & (successes >= 0) & (successes <= tries)):
         raise ValueError("successes must be between 0 and tries, and tries at least 1")
 
@@ -309,11 +312,18 @@ def fit_exponent(
     >>> round(exponent, 2)
     2.0
     """
-    log_d = np.log(_validate.array("d", np.asarray(d, dtype=float), (None,)))
-    log_n = np.log(_validate.array("n", np.asarray(n, dtype=float), (len(log_d), None)))
-    results = np.asarray(interpolated, dtype=float)
+    d = unlabelled("d", d, (None,))
+    n = unlabelled("n", n, (d.size, None))
+    for name, sizes in (("d", d), ("n", n)):
+        if np.any(sizes <= 0):
+            raise ValueError(f"{name} must be positive, got {sizes.min()}")
+    log_d, log_n = np.log(d), np.log(n)
+    refuse("interpolated", interpolated)
+    results = _validate.real("interpolated", interpolated)
     if results.ndim != 3 or results.shape[:2] != log_n.shape:
         raise ValueError(f"interpolated must have shape {log_n.shape} + (s,), got {results.shape}")
+    if bad := set(results[~np.isnan(results)].tolist()) - {0.0, 1.0}:
+        raise ValueError(f"interpolated must be 0, 1 or NaN, got {bad.pop()}")
     tries = np.sum(np.isfinite(results), axis=2)
     if not np.all(tries):
         raise ValueError("interpolated must have at least one result at each size")

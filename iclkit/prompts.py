@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from iclkit import _validate
 from iclkit._jax import jax, jnp
 from iclkit.contexts import Contexts
 
@@ -53,6 +54,11 @@ def write(contexts: Contexts) -> np.ndarray:
     numpy.ndarray of shape (n, ell + 1, d + 1)
         Rows (xᵢ, yᵢ), and last (x_q, 0).
 
+    Raises
+    ------
+    TypeError
+        If `contexts` are none.
+
     Notes
     -----
     Source: eq-prompt in the book.
@@ -68,6 +74,7 @@ def write(contexts: Contexts) -> np.ndarray:
      [3. 4. 6.]
      [7. 8. 0.]]
     """
+    _validate.instance("contexts", contexts, Contexts, "what iclkit.contexts.draw_contexts returns")
     n, ell, d = contexts.tokens.shape
     prompts = np.zeros((n, ell + 1, d + 1))
     prompts[:, :ell, :d], prompts[:, :ell, d] = contexts.tokens, contexts.labels

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from iclkit import _validate
-from iclkit._labels import unlabelled
+from iclkit._labels import refuse, require_broadcast, unlabelled
 
 _LEAST, _MOST = 1e-75, 1e75  # the mean of a spectrum, as for all other numbers of the theory
 # A power law has its first directions one by one, and the others in bins of a common logarithm.
@@ -119,6 +119,10 @@ def errors(
     0.437 0.407
     """
     law, mean = _check(tasks)
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
+    for name, value in point.items():
+        refuse(name, value)
+    require_broadcast(point)
     tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
     if np.any(np.isinf(alpha)):
         raise ValueError("alpha must be positive and finite for tasks of a given law, got inf")
@@ -172,7 +176,6 @@ def _check(tasks: Any) -> tuple[_Law, float]:
             raise ValueError(f"tasks must have {what} of at least 0, got {array.min()}")
     if not np.any((share > 0) & (C > 0)):
         raise ValueError("tasks must have a positive eigenvalue of positive share, got none")
-    share = share / share.max()
     share, C = share[share > 0] / share.sum(), C[share > 0]
     with np.errstate(over="ignore"):
         mean = float(share @ C)

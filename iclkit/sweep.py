@@ -340,7 +340,7 @@ def sweep(
     if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise ValueError(f"name must be words that can be printed, got {name!r}")
     # Once and for all, as a run may change the folder; and it is the target of a link that is kept.
-    file = None if file is None else Path(file).resolve()
+    file = None if file is None else _validate.path("file", file).resolve()
     coords = _table.coordinates(grid)
     table = _table.Table(coords, precision=precision, runs=(least, most), skip=skip)
     _check(measure, table.points)

@@ -493,9 +493,9 @@ def _errors(
             if value is not None:
                 raise ValueError(f"{name} must be left out where tasks are given, got {value!r}")
         return structured.errors(tasks, tau, alpha, kappa, rho, lam)
+    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
     alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
     rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
-    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
     tau, alpha, kappa, rho, lam, alpha_test, rho_test = np.broadcast_arrays(
         tau, alpha, kappa, rho, lam, alpha_test, rho_test
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -107,7 +107,7 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If `steps` or `shape` is outside its range.
+        If `steps` or `shape` is outside its range, or another argument of another kind.
     FloatingPointError
         If a loss is not finite; the message names the step.
 
@@ -123,7 +123,14 @@ def fit(
     >>> print(losses.shape, losses[0], round(float(slope), 2))
     (200,) 10.0 2.0
     """
+    _validate.function("predict", predict)
+    _validate.function("draw", draw)
+    _validate.instance(
+        "optimiser", optimiser, optax.GradientTransformation, "an optax.GradientTransformation"
+    )
     steps = _validate.count("steps", steps)
+    if not isinstance(shape, Sequence) or len(shape) != 2:
+        raise TypeError(f"shape must be two integers, got {shape!r}")
     together, size = (_validate.count("shape", number) for number in shape)
     (key,) = jax.random.split(key, 1)  # nothing that the caller draws with it is drawn here
     rounds, rest = divmod(steps, together)

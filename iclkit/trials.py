@@ -152,6 +152,7 @@ def pretraining(
     ((4,), (9, 7, 3), 'float64')
     """
     network, drawn = _model(model), []
+    n, d, ell, tests = _counts(n=n, d=d, ell=ell, tests=tests)
     for number, count in enumerate((n, tests)):
         streams = backend.streams(backend.child_seed(seed, number))
         w = draw_tasks(count, d, streams.tasks, prior="gaussian")
@@ -467,6 +468,7 @@ def trained_depth(
         ...
     ValueError: start must be one of equal, random, got 'best'
     """
+    Layers(layers, depth)  # checks them, before they are looked up
     network, optimiser = _layers(layers, depth), adamw(steps, rate, decay=0.0)
     (d, ell, rho), (size,) = _context(d, alpha, rho), _counts(size=size)
     _validate.choice("start", start, STARTS)

@@ -479,6 +479,17 @@ def test_broadcasting():
     assert dmmse_error(1.0, 0.1, [0.1, 0.2]).shape == (2,)
 
 
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_single_task_is_known_or_not(prior):
+    """Without diversity the posterior is the one task, whose distance to a new one is 2."""
+    rng = np.random.default_rng(0)
+    alpha, rho = 10 ** rng.uniform(-75, 75, (2, 3000))
+    rho[::7] = 0.0
+    informed = mutual_information(alpha, rho) > 0
+    found = dmmse_error(alpha, rho, 0.0, prior=prior)[informed]
+    np.testing.assert_allclose(found, 2 + rho[informed], rtol=1e-9)
+
+
 @pytest.mark.parametrize("value", [-1.0, np.nan, -INF, [0.5, np.nan]])
 @pytest.mark.parametrize("name", ["alpha", "rho", "log_diversity"])
 def test_bad_values_are_named(name, value):
@@ -549,7 +560,8 @@ X, Y, W = np.ones((2, 3, 4)), np.ones((2, 3)), np.ones((5, 4))
         ),
         ((X, Y, W * 1e160, 0.1), ValueError, r"tasks must have numbers of at most .*, got 1e\+160"),
         ((X, Y, W, [0.1, 0.2]), ValueError, "rho must be a single number"),
-        ((X, Y, array_api_strict.asarray(W), 0.1), TypeError, "Multiple namespaces"),
+        ((X, Y, array_api_strict.asarray(W), 0.1), TypeError, "tasks must be .* same"),
+        ((X, array_api_strict.asarray(Y), W, 0.1), TypeError, "labels must be .* same library"),
     ],
 )
 def test_bad_contexts(arguments, error, message):

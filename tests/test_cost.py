@@ -1,5 +1,7 @@
 """Costs: condition numbers against closed forms and sampled spectra, iterations against fits."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,21 @@ def test_foretold_iterations_are_those_of_fits(tau, alpha, kappa):
         measured = fit_gamma(*data, lam, solver=solver, rtol=rtol).iterations
         foretold = cost.iterations(solver, n, d, t, lam * n / d, rtol)
         assert 1 / 2 < foretold / measured < 2
+
+
+def test_foretold_iterations_are_right_on_average():
+    """What decides between solvers is the typical ratio, closer to 1 than that of any one fit."""
+    d, ratios = 20, {"dual-cg": [], "primal-cg": []}
+    for tau, kappa, alpha in itertools.product((0.3, 0.7, 1.3, 2.0, 4.0), (0.5, 4.0), (1, 10, 100)):
+        n, draw = round(tau * d**2), streams(1)
+        tasks = draw_tasks(round(kappa * d), d, draw.tasks)
+        data = draw_statistics(tasks[assign_tasks(n, len(tasks), draw.tasks)], alpha * d, 0.1, draw)
+        t = np.linalg.eigvalsh(data.h.T @ data.h / n) * np.mean(data.x**2)
+        solver = "dual-cg" if n <= d * (d + 1) else "primal-cg"
+        foretold = cost.iterations(solver, n, d, t, 0.0)
+        ratios[solver].append(foretold / fit_gamma(*data, solver=solver).iterations)
+    for found in ratios.values():
+        assert 0.85 < np.exp(np.mean(np.log(found))) < 1.18, found
 
 
 def test_costs_grow_as_they_say():

@@ -103,10 +103,12 @@ def test_reading_of_random_layers_by_hand():
         (lambda: written(Reading(np.ones(2), np.ones(3)), 2), r"reading.tokens must have shape"),
         (lambda: written(Reading(np.ones(1), np.full(1, np.nan)), 2), "reading.tokens must be fin"),
         (lambda: written(Reading(np.ones(1), np.ones(1)), 0), "d must be"),
+        (lambda: written((np.ones(1), np.ones(1)), 2), "reading must be a Reading"),
+        (lambda: written(None, 2), "reading must be a Reading"),
     ],
 )
 def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
 
 

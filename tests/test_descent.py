@@ -195,14 +195,18 @@ def test_steps_that_floats_cannot_hold_are_warned_of():
     assert descent_risk(best_steps(law, 4), law) == pytest.approx(1 / np.sum(at_zero**2), rel=1e-9)
 
 
-@pytest.mark.parametrize("unit", [1e-80, 1e-9, 1e70])
+@pytest.mark.parametrize(("nu", "beta"), [(1e4, 1e4), (1e75, 1.0), (1.0, 1e75)])
+def test_steepest_power_law_is_its_first_direction(nu, beta):
+    law = power_law(nu, beta, 5)
+    assert law.weights.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("unit", [1e-70, 1e-9, 1e70])
 def test_steps_have_the_unit_of_one_over_a_node(unit):
     law = Law(np.array([0.0, 0.3, 1.0, 2.0]), np.array([0.1, 0.4, 0.3, 0.2]))
     other = Law(unit * law.nodes, law.weights / unit)
     for ridge in (0.0, 0.2):
-        scaled = ridge * unit if unit > 1e-75 else 0.0
-        if ridge and not scaled:
-            continue
+        scaled = ridge * unit
         for best in (best_step, best_steps):
             np.testing.assert_allclose(
                 unit * best(other, 2, scaled), best(law, 2, ridge), rtol=1e-5
@@ -315,8 +319,18 @@ LAW = marchenko_pastur(1.0, 4)
         (lambda: best_step(LAW, 0), ValueError, "depth must be an integer of at least 1"),
         (lambda: descent_risk([0.5], Law([-1.0], [1.0])), ValueError, "law must have nodes"),
         (lambda: descent_layers([np.inf], 3), ValueError, "steps must be finite"),
+        (lambda: descent_risk([complex(np.nan, 1)], LAW), ValueError, "steps must be finite"),
+        (lambda: descent_risk([complex(1, np.inf)], LAW), ValueError, "steps must be finite"),
+        (
+            lambda: descent_risk([[1j], [1, 2]], LAW),
+            ValueError,
+            "steps must be an array, got a",
+        ),
+        (lambda: deep_attention(None, np.ones((1, 2, 2))), TypeError, "layers must be a sequence"),
+        (lambda: deep_attention(np.array(1.0), np.ones((1, 2, 2))), TypeError, "layers must be a"),
+        (lambda: deep_attention([], np), TypeError, "prompts must be an array, got module"),
         (lambda: descent_layers("ab", 3), TypeError, "steps must hold real numbers"),
-        (lambda: descent_risk([1e300] * 3, LAW), ValueError, "steps must have a risk in the range"),
+        (lambda: descent_risk([1e75] * 3, LAW), ValueError, "steps must have a risk in the range"),
         (lambda: descent_risk([0.5], [1.0]), TypeError, "law must be a Law of nodes and weights"),
         (lambda: best_step("ab", 1), TypeError, "law must be a Law of nodes and weights"),
         (lambda: best_steps(None, 1), TypeError, "law must be a Law of nodes and weights"),
@@ -324,7 +338,11 @@ LAW = marchenko_pastur(1.0, 4)
         (lambda: best_step(Law([0.0, 1.0], [1.0, 0.0]), 1), ValueError, "law must have a positive"),
         (lambda: best_step(Law([np.nan], [1.0]), 1), ValueError, "law.nodes must be finite"),
         (lambda: best_step(Law([1.0], [np.inf]), 1), ValueError, "law.weights must be finite"),
-        (lambda: best_step(Law([1e200], [1.0]), 1), ValueError, "law.nodes must be 0, or the larg"),
+        (
+            lambda: best_step(Law([1e200], [1.0]), 1),
+            ValueError,
+            "law.nodes must have numbers of",
+        ),
         (lambda: best_step(Law([1.0], [1e-200]), 1), ValueError, "law.weights must be 0, or the"),
         (
             lambda: best_step(Law(np.ma.masked_array([1.0, 2.0], [0, 1]), [1.0, 1.0]), 1),
@@ -358,7 +376,7 @@ LAW = marchenko_pastur(1.0, 4)
             r"layers must have shape \(2, 2\), got \(3, 3\)",
         ),
         (
-            lambda: deep_attention([(np.eye(2), np.eye(2))], np.full((1, 2, 2), 1e200)),
+            lambda: deep_attention([(np.eye(2), np.eye(2))] * 3, np.full((1, 2, 2), 1e75)),
             ValueError,
             "layers must keep tokens finite",
         ),

@@ -133,6 +133,13 @@ def test_notebook_describes_its_figures(path):
             assert about["figure"].get("name", "").startswith("fig-"), f"no name:\n{cell.source}"
 
 
+def test_package_has_what_it_lists_and_lists_its_modules():
+    assert all(getattr(iclkit, name) for name in dir(iclkit))
+    modules = {m.name for m in pkgutil.iter_modules(iclkit.__path__) if m.name[0] != "_"}
+    assert modules == set(iclkit._MODULES)
+    assert all(f"`{name}`" in iclkit.__doc__ for name in modules)
+
+
 def test_names_of_the_package_in_the_text_exist():
     pages = {path.name: path.read_text() for path in [*BOOK.rglob("*.md"), ROOT / "README.md"]}
     for path in NOTEBOOKS:

@@ -228,10 +228,15 @@ ONES = np.ones((2, 3))
         ((ONES, ONES, 0 * ONES), "successes must be between 0 and tries, and tries at least 1"),
         ((ONES, 2 * ONES, ONES), "successes must be between 0 and tries"),
         ((ONES, -ONES, ONES), "successes must be between 0 and tries"),
+        ((None, ONES, ONES), "log_n must hold real numbers"),
+        ((ONES, "ab", ONES), "successes must hold real numbers"),
+        ((ONES, ONES, 1j * ONES), "tries must hold real numbers"),
+        ((ONES, ONES, np.ma.masked_array(ONES)), "tries must be a plain array"),
+        ((ONES, np.ma.masked_array(ONES), ONES), "successes must be a plain array"),
     ],
 )
 def test_bad_arguments_of_a_fit(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         fit_threshold(*arguments)
 
 
@@ -271,9 +276,14 @@ NEVER = np.where(np.arange(3)[:, None] == 1, np.nan, TRIES)
         ((ONES[:, 0], ONES, NEVER), {}, "interpolated must have at least one result at each size"),
         ((ONES[:, 0], ONES, TRIES), {"draws": 1}, "draws must be an integer of at least 2, got 1"),
         ((ONES[:, 0], ONES, TRIES), {"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ((-ONES[:, 0], ONES, TRIES), {}, "d must be positive, got -2"),
+        ((ONES[:, 0], 0 * ONES, TRIES), {}, "n must be positive, got 0"),
+        ((ONES[:, 0], "ab", TRIES), {}, "n must hold real numbers"),
+        ((ONES[:, 0], ONES, np.full((2, 3, 2), np.inf)), {}, "interpolated must be 0, 1 or NaN"),
+        ((ONES[:, 0], ONES, [[["a"]]]), {}, "interpolated must be a real number or an array"),
     ],
 )  # fmt: skip
 def test_bad_arguments_of_an_exponent(arguments, options, message):
     d = arguments[0] * (1 + np.arange(2)) if np.ndim(arguments[0]) == 1 else arguments[0]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         fit_exponent(d, *arguments[1:], **options)

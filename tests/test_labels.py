@@ -147,6 +147,28 @@ def test_positions_do_not_meet_labels(function):
 
 
 @functions
+def test_arrays_that_do_not_fit_are_named(function):
+    arguments, others = BROADCASTING[function]
+    first, second = list(arguments)[:2]
+    ragged = [[1.0], [1.0, 2.0]]
+    for bad in (np.full(2, arguments[second]), [], np.ones((3, 4))):
+        with pytest.raises(ValueError, match=rf"{first} and {second} must broadcast, got .*\(3,\)"):
+            function(**(arguments | {first: [arguments[first]] * 3, second: bad}), **others)
+    labelled = {first: column(first, arguments[first], 2), second: ragged}
+    with pytest.raises(TypeError, match=f"{second} must be"):
+        function(**(arguments | labelled), **others)
+
+
+@functions
+def test_arrays_in_chunks_are_named(function):
+    arguments, others = BROADCASTING[function]
+    for name, value in arguments.items():
+        lazy = column(name, value, 2).chunk()
+        with pytest.raises(TypeError, match=f"{name} must be in memory, got an array in chunks"):
+            function(**(arguments | {name: lazy}), **others)
+
+
+@functions
 def test_signature_and_docstring_are_its_own(function):
     arguments, others = BROADCASTING[function]
     assert set(inspect.signature(function).parameters) >= arguments.keys() | others.keys()

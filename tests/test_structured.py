@@ -1,11 +1,13 @@
 import mpmath as mp
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import zeta
 
-from iclkit import backend, fit_gamma, theory
+from iclkit import backend, fit_gamma, structured, theory
 from iclkit.contexts import draw_statistics
 from iclkit.moments import Moments, prediction_error, task_moments
 from iclkit.structured import power_law_tasks
@@ -276,6 +278,40 @@ def test_simulation_meets_theory(point):
         expected, isotropic = error(tasks=spectrum, **point), error(tasks=[1.0], **point)
         allowed = 3 * scatter + 10 * expected / 24**2
         assert abs(found - expected) < allowed < abs(found - isotropic)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e74])
+def test_shares_have_no_unit(scale):
+    point = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6, "rho": 0.1}
+    for error in BOTH:
+        expected = error(tasks=([1.0, 3.0, 0.0], [1.0, 2.0, 3.0]), **point)
+        found = error(tasks=([1.0, 3.0, 0.0], np.array([1.0, 2.0, 3.0]) * scale), **point)
+        assert found == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_zeros_of_a_covariance_are_zeros_whatever_their_rounding(seed):
+    """At endless contexts without noise, an eigenvalue of 1e-17 is a direction like any other."""
+    rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((4, 4)))[0]
+    spectrum = np.array([2.0, 1.0, 0.0, 0.0])
+    C = (rotation * spectrum) @ rotation.T
+    for error in BOTH:
+        for kappa in (0.8, 5.0):
+            point = {"tau": 2.0, "alpha": 1e60, "kappa": kappa, "rho": 0.0}
+            found = error(tasks=(C + C.T) / 2, **point)
+            assert found == pytest.approx(error(tasks=spectrum, **point), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tau", "alpha", "kappa", "rho", "lam"])
+def test_numbers_of_a_point_have_no_labels_and_broadcast(name):
+    point = {"tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "lam": 0.1}
+    labelled = xr.DataArray([1.0, 2.0], dims="j")
+    for bad in (labelled, labelled.variable, labelled.to_series(), pd.DataFrame({"a": [1.0]})):
+        with pytest.raises(TypeError, match=f"{name} must be an array without labels, got"):
+            structured.errors([1.0, 2.0], **(point | {name: bad}))
+    other = next(iter(point.keys() - {name}))
+    with pytest.raises(ValueError, match=rf"must broadcast, got .*{name} of \(2,\)"):
+        structured.errors([1.0, 2.0], **(point | {other: np.ones(3), name: np.ones(2)}))
 
 
 @pytest.mark.parametrize(

@@ -194,11 +194,19 @@ def test_bad_optimisers(change, error, message):
         ({"steps": 0}, ValueError, "steps must be an integer of at least 1, got 0"),
         ({"shape": (0, N)}, ValueError, "shape must be an integer of at least 1, got 0"),
         ({"shape": (1, 2.5)}, TypeError, "shape must be an integer, got 2.5"),
+        ({"shape": 3}, TypeError, "shape must be two integers, got 3"),
+        ({"shape": (1, 2, 3)}, TypeError, r"shape must be two integers, got \(1, 2, 3\)"),
+        ({"predict": np.ones(3)}, TypeError, "predict must be a function"),
+        ({"draw": None}, TypeError, "draw must be a function, got None"),
+        ({"optimiser": None}, TypeError, "optimiser must be an optax.GradientTransformation"),
         ({"shape": (2, N)}, ValueError, rf"shape must hold at most the n = {N} prompts"),
     ],
 )
 def test_bad_arguments_of_a_fit(change, error, message):
     params, sample = problem()
-    options = {"steps": 3, "shape": (1, N), "key": jax.random.key(0)} | change
+    options = {
+        "predict": line, "draw": Fixed(sample), "optimiser": adamw(3, 0.1), "steps": 3,
+        "shape": (1, N), "key": jax.random.key(0),
+    }  # fmt: skip
     with pytest.raises(error, match=message):
-        fit(line, params, Fixed(sample), adamw(3, 0.1), **options)
+        fit(params=params, **(options | change))
