@@ -403,10 +403,10 @@ def diverse_attention(
     >>> from iclkit import trials
     >>> point = {"d": 5, "alpha": 2.0, "rho": 0.1, "width": 8, "steps": 100}
     >>> measure = trials.diverse_attention.check(**point, model="softmax", kappa=1.0)  # only checks
-    >>> trials.diverse_attention.check(**point, model="softmax", kappa=0.01)
+    >>> trials.diverse_attention.check(**point, model="softmax", kappa=-1.0)
     Traceback (most recent call last):
         ...
-    ValueError: kappa must be finite with k = kappa * d of at least 1, got 0.01
+    ValueError: kappa must be positive (inf is allowed), got -1.0
     """
     network, optimiser = _model(model, _SOFTMAX), adamw(steps, rate)
     (d, ell, rho), (width, size) = _context(d, alpha, rho), _counts(width=width, size=size)
