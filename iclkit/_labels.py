@@ -70,7 +70,7 @@ def _shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     for name, value in values.items():
         with suppress(Exception):  # what has no shape is refused, by its name, where it is used
             shapes[name] = np.shape(value)
-    return {name: shape for name, shape in shapes.items() if shape}
+    return {name: s for name, s in shapes.items() if s and isinstance(s, tuple)}
 
 
 def require_broadcast(values: Mapping[str, Any]) -> None:

@@ -154,6 +154,8 @@ def test_arrays_that_do_not_fit_are_named(function):
     for bad in (np.full(2, arguments[second]), [], np.ones((3, 4))):
         with pytest.raises(ValueError, match=rf"{first} and {second} must broadcast, got .*\(3,\)"):
             function(**(arguments | {first: [arguments[first]] * 3, second: bad}), **others)
+    with pytest.raises(TypeError, match=f"{first} must be"):
+        function(**(arguments | {first: np}), **others)
     labelled = {first: column(first, arguments[first], 2), second: ragged}
     with pytest.raises(TypeError, match=f"{second} must be"):
         function(**(arguments | labelled), **others)
