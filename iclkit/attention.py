@@ -491,7 +491,8 @@ def error_parts(model: Linear | Blocks, params: Any, test: Sample, rho: float) -
     0.0 0.0 0.0
     """
     rho = _validate.scalar(_validate.nonnegative, "rho", rho)
-    _validate.instance("model", model, (Linear, Blocks), "a model of iclkit.attention")
+    for name in ("inputs", "predict"):
+        _validate.function(f"model.{name}", getattr(model, name, None))
     _validate.instance("test", test, Sample, "an iclkit.prompts.Sample")
     prompts = _validate.array("test.inputs", test.inputs, (None, None, None))
     target = _validate.array("test.targets", test.targets, prompts.shape[:1])

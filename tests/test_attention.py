@@ -281,7 +281,11 @@ def test_implemented_gamma_of_any_network_is_its_coupling_of_queries_and_statist
         ),
         (lambda: Blocks(1, mlp=np.nan), TypeError, "mlp must be True or False, got nan"),
         (lambda: Blocks(1, residual="no"), TypeError, "residual must be True or False, got 'no'"),
-        (lambda: error_parts("linear", {}, None, 0.1), TypeError, "model must be a model of"),
+        (
+            lambda: error_parts("linear", {}, None, 0.1),
+            TypeError,
+            "model.inputs must be a function, got None",
+        ),
         (lambda: error_parts(MODELS["linear"], {}, None, 0.1), TypeError, "test must be an iclkit"),
         (lambda: implement(np.zeros(2, [("a", float)]), 1), TypeError, "gamma must hold real num"),
         (lambda: Blocks(0), ValueError, "depth must be an integer of at least 1, got 0"),

@@ -1027,7 +1027,7 @@ def test_a_partial_is_checked_and_binds(tmp_path):
 
 def test_file_of_another_version_is_refused(tmp_path, monkeypatch):
     sweep(gaussian, GRID, tmp_path / "x.nc", seed=1, workers=1, runs=(2, 2))
-    monkeypatch.setattr(iclkit.sweep, "version", lambda name: "9.9")
+    monkeypatch.setattr(iclkit.sweep, "__version__", "9.9")
     with pytest.raises(ValueError, match="has version .*, not 9.9"):
         sweep(gaussian, GRID, tmp_path / "x.nc", seed=1, workers=1, runs=(2, 2))
 
