@@ -3,7 +3,8 @@
 A trial is called as ``trial(seed, **point)``, once by a chapter, or many times by
 `iclkit.sweep.sweep`. It is written as a function that checks a point and returns the function of
 the seed. It computes in double precision, and trains in single where contexts are new at every
-step.
+step. A seed has one result on one machine; on another number of cores, sums over thousands of
+contexts can be divided otherwise, and differ by rounding.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _trial(prepare: Callable[..., Measure]) -> Callable[..., dict[str, float]]:
     @wraps(prepare)
     def trial(seed: Seed, **point: Any) -> dict[str, float]:
         measure = prepare(**point)
-        # With one BLAS thread, a seed has one result on any number of cores.
+        # NumPy's products are too small to be shared; XLA has threads of its own.
         with jax.enable_x64(True), threadpool_limits(1):
             return {name: float(value) for name, value in measure(seed).items()}
 
