@@ -7,13 +7,21 @@ what vanishes like 1/d. A quarter of an hour on two cores.
 At finite d the threshold is at n = d(d + 1): there n/(d(d + 1)) is what τ is in the limit.
 """
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
-from iclkit.sweep import linear_attention, sweep
+from iclkit.sweep import linear_attention, load, sweep
 from iclkit.theory import optimal_ridge
 
 RHO = 0.01
+
+
+def begun_with(file, lam):
+    """Go on with the ridges of an earlier session: another search finds other last digits."""
+    return load(file).lam.drop_vars("tau") if Path(file).exists() else lam
+
 
 sweep(
     linear_attention,
@@ -30,10 +38,11 @@ sweep(
 tau = xr.DataArray(np.round(np.geomspace(0.1, 10, 21), 3), dims="tau")
 best = optimal_ridge(tau / 1.01, 10.0, np.inf, RHO)
 fixed = xr.DataArray([0.0, 0.01, 0.1, 1.0], dims="curve")
+lams = xr.concat([fixed.broadcast_like(best.expand_dims(curve=4)), best], dim="curve")
 sweep(
     linear_attention,
     {
-        "lam": xr.concat([fixed.broadcast_like(best.expand_dims(curve=4)), best], dim="curve"),
+        "lam": begun_with("book/data/double-descent-ridge.nc", lams),
         "tau": tau, "alpha": 10.0, "kappa": np.inf, "rho": RHO, "d": 100,
     },
     "book/data/double-descent-ridge.nc",
@@ -48,7 +57,7 @@ tuned = [optimal_ridge(tau / 1.01, 10.0, 0.5, RHO, test=test) for test in ("icl"
 sweep(
     linear_attention,
     {
-        "lam": xr.concat(tuned, dim="tuned_for"),
+        "lam": begun_with("book/data/double-descent-tuned.nc", xr.concat(tuned, dim="tuned_for")),
         "tau": tau, "alpha": 10.0, "kappa": 0.5, "rho": RHO, "d": 100,
     },
     "book/data/double-descent-tuned.nc",
