@@ -142,3 +142,9 @@ def test_blocks_cover_every_row_once(xp, n, m):
 def test_blocks_keep_a_device_busy(monkeypatch):
     monkeypatch.setattr(backend, "is_cupy_array", lambda array: True)
     assert backend.row_blocks(np.empty((10**5, 8)))[0].stop == 10**5
+
+
+def test_children_of_different_parents_differ():
+    """A run is a child of its point: were the parent forgotten, points would share runs."""
+    parents = [backend.child_seed(5, key) for key in (0, 1)]
+    assert len({tuple(backend.child_seed(p, 3).generate_state(2)) for p in parents}) == 2

@@ -398,3 +398,16 @@ def test_bad_point_of_a_sweep():
         gradient_descent(1, **point, tied=1)
     with pytest.raises(ValueError, match="alpha must be finite with ell"):
         gradient_descent(1, **(point | {"alpha": 0.01}), tied=True)
+
+
+@pytest.mark.parametrize("depth", [11, 12])
+def test_steps_that_rounding_spoils_a_little_are_warned_of(depth):
+    """Rounded to floats, their risk is 1.2 % and five times above the least."""
+    with pytest.warns(RuntimeWarning, match=f"a depth of {depth} is too large for this law"):
+        best_steps(power_law(1.5, 1.0, 400), depth)
+
+
+def test_infinite_risk_is_refused():
+    law = Law(np.array([1e70]), np.array([1.0]))
+    with pytest.raises(ValueError, match="steps must have a risk in the range of floats"):
+        descent_risk(np.full(3, 1e70), law, ridge=1.0)
