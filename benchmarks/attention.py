@@ -48,8 +48,8 @@ def forms(name, d, n):
     import jax.numpy as jnp
     import numpy as np
 
-    from iclkit.attention import MODELS
-    from iclkit.trials import pretraining
+    from iclkit.trained.attention import MODELS
+    from iclkit.trained.trials import pretraining
 
     model = MODELS[name]
     start = pretraining(1, name, n, d, round(ALPHA * d), RHO, tests=n)
@@ -72,10 +72,10 @@ def together(name, d, tau, m=4, steps=50):
     import jax
     import numpy as np
 
-    from iclkit.attention import MODELS
-    from iclkit.prompts import Fixed
-    from iclkit.train import _rounds, adamw
-    from iclkit.trials import pretraining
+    from iclkit.trained.attention import MODELS
+    from iclkit.trained.prompts import Fixed
+    from iclkit.trained.train import _rounds, adamw
+    from iclkit.trained.trials import pretraining
 
     n, predict, optimiser = round(tau * d**2), MODELS[name].predict, adamw(steps, 1e-2)
     starts = [pretraining(seed, name, n, d, round(ALPHA * d), RHO, tests=1) for seed in range(m)]
@@ -109,11 +109,11 @@ def polishes(d, tau, goal=1e-10, most=200):
     import scipy.optimize
     from jax.flatten_util import ravel_pytree
 
-    from iclkit.attention import MODELS, jacobian
-    from iclkit.interpolation import polish
-    from iclkit.prompts import Fixed
-    from iclkit.train import adamw, fit
-    from iclkit.trials import pretraining
+    from iclkit.trained.attention import MODELS, jacobian
+    from iclkit.trained.interpolation import polish
+    from iclkit.trained.prompts import Fixed
+    from iclkit.trained.train import adamw, fit
+    from iclkit.trained.trials import pretraining
 
     n, predict = round(tau * d**2), MODELS["linear"].predict
     params, sample, _ = pretraining(1, "linear", n, d, round(ALPHA * d), RHO, tests=1)

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from tables import write
 
-from iclkit.fit import _eligible, fit_gamma
+from iclkit.fits import fit_gamma
+from iclkit.fits.fit import _eligible
 
 ALPHA, KAPPA, RHO = 10.0, 2.0, 0.1
 CORE = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -73,8 +74,7 @@ METHODS = {
 def sample(d, tau, alpha=ALPHA, kappa=KAPPA):
     """Draw contexts."""
     from iclkit import backend
-    from iclkit.contexts import draw_statistics
-    from iclkit.tasks import assign_tasks, draw_tasks
+    from iclkit.data import assign_tasks, draw_statistics, draw_tasks
 
     streams = backend.streams(7)
     n, k, ell = round(tau * d**2), round(kappa * d), round(alpha * d)
@@ -208,7 +208,7 @@ def choices():
 
 def compare(folder, d, tau, methods, times):
     """Time methods in turn, and compare the errors of their predictors."""
-    from iclkit.moments import population_moments, prediction_error
+    from iclkit.data import population_moments, prediction_error
 
     in_child(draw, folder, d, tau)
     rounds = [[in_child(measure, folder, method) for method in methods] for _ in range(times)]

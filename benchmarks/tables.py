@@ -22,7 +22,7 @@ def write(name, tables):
     # Imported late, as NumPy reads the number of threads when it starts.
     import xarray as xr
 
-    from iclkit import _store
+    from iclkit.runs import _store
 
     data = xr.Dataset(
         {

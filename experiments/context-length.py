@@ -8,7 +8,7 @@ on two cores.
 import numpy as np
 import xarray as xr
 
-from iclkit.sweep import linear_attention, sweep
+from iclkit.runs import linear_attention, sweep
 
 sweep(
     linear_attention,

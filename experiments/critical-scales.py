@@ -6,7 +6,7 @@ Six dimensions, 2000 fits each, as medians of so wide a law need many. Six minut
 import numpy as np
 import xarray as xr
 
-from iclkit.sweep import linear_attention, sweep
+from iclkit.runs import linear_attention, sweep
 
 d = xr.DataArray([10, 14, 20, 28, 40, 56], dims="point")
 sweep(

@@ -6,8 +6,8 @@ and at N = 64 some networks with a size for each. A point takes two seeds.
 
 import xarray as xr
 
-from iclkit.sweep import sweep
-from iclkit.trials import trained_shape
+from iclkit.runs import sweep
+from iclkit.trained.trials import trained_shape
 
 points = [
     *((nu, N // d, d, True, 3000, 0.01)

@@ -6,8 +6,8 @@ linear attention with all their matrices. A point takes three seeds. Eight minut
 
 import xarray as xr
 
-from iclkit.sweep import sweep
-from iclkit.trials import trained_depth
+from iclkit.runs import sweep
+from iclkit.trained.trials import trained_depth
 
 noises = (0.0, 0.25)
 points = [

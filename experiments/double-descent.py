@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from iclkit.sweep import linear_attention, load, sweep
+from iclkit.runs import linear_attention, load, sweep
 from iclkit.theory import optimal_ridge
 
 RHO = 0.01

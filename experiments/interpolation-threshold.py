@@ -4,8 +4,8 @@ To one context for linear attention; by the share of successes for softmax atten
 two, after AdamW and a Levenberg–Marquardt polish; and with fewer steps. An hour on two cores.
 """
 
-from iclkit.sweep import sweep
-from iclkit.trials import interpolates, linear_threshold
+from iclkit.runs import sweep
+from iclkit.trained.trials import interpolates, linear_threshold
 
 SETTING = {"alpha": 1.0, "rho": 0.01}
 

@@ -7,8 +7,8 @@ several optimisers. Twenty minutes on two cores.
 import numpy as np
 import xarray as xr
 
-from iclkit.sweep import sweep
-from iclkit.trials import trained_attention
+from iclkit.runs import sweep
+from iclkit.trained.trials import trained_attention
 
 SETTING = {"model": "linear", "alpha": 1.0, "rho": 0.01}
 TAU = [0.25, 0.5, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0, 2.5, 3.0, 5.0]

@@ -6,8 +6,8 @@ that training steps count the data. A point takes three seeds.
 
 import xarray as xr
 
-from iclkit.sweep import sweep
-from iclkit.trials import trained_softmax
+from iclkit.runs import sweep
+from iclkit.trained.trials import trained_softmax
 
 points = [
     *((model, ell, 32, 4000) for model in ("softmax", "two-blocks") for ell in (4, 8, 16, 32, 64)),

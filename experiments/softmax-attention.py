@@ -7,8 +7,8 @@ without residual connections learn by heart. Ten minutes on two cores.
 import numpy as np
 import xarray as xr
 
-from iclkit.sweep import sweep
-from iclkit.trials import interpolates, trained_attention
+from iclkit.runs import sweep
+from iclkit.trained.trials import interpolates, trained_attention
 
 SETTING = {"alpha": 1.0, "rho": 0.01}
 

@@ -9,8 +9,8 @@ cores.
 import numpy as np
 import xarray as xr
 
-from iclkit.bayes import estimators
-from iclkit.sweep import linear_attention, sweep
+from iclkit.runs import linear_attention, sweep
+from iclkit.theory.bayes import estimators
 
 RHO = 0.01
 

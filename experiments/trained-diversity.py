@@ -3,8 +3,8 @@
 Two softmax blocks, trained on new contexts at every step. Fifteen minutes on two cores.
 """
 
-from iclkit.sweep import sweep
-from iclkit.trials import diverse_attention
+from iclkit.runs import sweep
+from iclkit.trained.trials import diverse_attention
 
 sweep(
     diverse_attention,

@@ -305,7 +305,8 @@ def limit(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None) ->
     Examples
     --------
     >>> from matplotlib.figure import Figure
-    >>> from iclkit import bayes, plots
+    >>> from iclkit import plots
+    >>> from iclkit.theory import bayes
     >>> ax = Figure(figsize=plots.SIZE).subplots()
     >>> alpha = [0.5, 1.0, 2.0]
     >>> plots.limit(ax, alpha, bayes.ridge_error(alpha, 0.1), colour=plots.COLOURS["bayes"])

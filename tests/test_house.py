@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import lazy_loader
 import nbformat
 import pytest
 import yaml
@@ -158,7 +159,12 @@ def public(module):
             yield f"{module.__name__}.{name}", item
 
 
-PUBLIC = dict(pair for module in MODULES if "._" not in module.__name__ for pair in public(module))
+# Each by its shortest name: rooms come before their modules.
+NAMES = {}
+for module in MODULES:
+    for name, item in public(module) if "._" not in module.__name__ else ():
+        NAMES.setdefault(item, name)
+PUBLIC = {name: item for item, name in NAMES.items()}
 FUNCTIONS = {name: item for name, item in PUBLIC.items() if inspect.isfunction(item)}
 
 
@@ -171,10 +177,10 @@ def test_public_function_is_documented(function):
     assert [name for name in parameters if not re.search(rf"\b{name}\b", doc)] == []
 
 
-# The path is given by hand where the interpreter sees nothing that is installed.
-WITHOUT_SITE = f"import sys; sys.path.append({str(ROOT)!r})\n"
+# The paths are given by hand where the interpreter sees nothing that is installed.
+PATHS = [str(ROOT), str(Path(lazy_loader.__file__).parents[1])]
+WITHOUT_SITE = f"import sys; sys.path += {PATHS}\n"
 WITHOUT_JAX = "import sys; sys.modules.update(jax=None, jaxlib=None, optax=None)\n"
-TRAINED = ["attention", "depth", "interpolation", "prompts", "train", "trials"]
 
 
 def run(code, *options):
@@ -185,22 +191,68 @@ def run(code, *options):
     return done.stdout
 
 
-def test_front_door_has_every_public_module_and_says_so_to_type_checkers():
-    modules = {m.name for m in pkgutil.iter_modules(iclkit.__path__) if m.name[0] != "_"}
+def below(package):
+    """The public modules and rooms right below one."""
+    return {m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_"}
+
+
+ROOMS = [importlib.import_module(f"iclkit.{m.name}") for m in pkgutil.iter_modules(iclkit.__path__)
+         if m.ispkg]  # fmt: skip
+
+
+def test_front_door_has_every_room_and_names_what_it_has():
+    modules = below(iclkit)
     assert {name for name in dir(iclkit) if inspect.ismodule(getattr(iclkit, name))} == modules
-    assert modules - set(iclkit.__all__) == set(TRAINED)
-    assert [name for name in modules if f"`{name}`" not in iclkit.__doc__] == []
-    source = inspect.getsource(iclkit)
-    (block,) = (
-        node.body
-        for node in ast.parse(source).body
-        if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING"
-    )
-    imported = {alias.name: node.module for node in block for alias in node.names}
-    assert imported.keys() | {"__version__"} == set(dir(iclkit))
-    for name, home in imported.items():
-        assert getattr(iclkit, name) is pkgutil.resolve_name(f"{home}.{name}")
+    assert modules - set(iclkit.__all__) == {"trained"}
+    assert [name for name in iclkit.__all__ if f"`{name}`" not in iclkit.__doc__] == []
     assert not hasattr(iclkit, "eror")
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
+def test_room_has_every_public_name_once(room):
+    """Those of some modules are names of the room, the other modules are addressed by theirs."""
+    modules = {name: importlib.import_module(f"{room.__name__}.{name}") for name in below(room)}
+    assert [name for name in modules if f"`{name}`" not in room.__doc__] == []
+    exported = set(room.__all__) - modules.keys()
+    for name, module in modules.items():
+        made = {path.rpartition(".")[2] for path, _ in public(module)}
+        assert made.isdisjoint(exported) if name in room.__all__ else made <= exported, name
+        exported -= made
+    assert all(getattr(room, name).__module__.startswith(f"{room.__name__}._") for name in exported)
+
+
+# Which room may import from which: a room stands above all that it imports from.
+FLOORS = [
+    {"_validate"}, {"_labels", "backend", "plots"}, {"data"}, {"fits", "theory"},
+    {"runs", "trained"},
+]  # fmt: skip
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports(path):
+    """The modules of the package that a file imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "iclkit":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.split(".")[0] == "iclkit")
+
+
+def test_imports_go_down_the_house():
+    modules, rooms = {m.__name__ for m in MODULES}, {room.__name__ for room in ROOMS}
+    up, through_faces = [], []
+    for path in sorted((ROOT / "iclkit").rglob("*.py")):
+        here = path.relative_to(ROOT / "iclkit").with_suffix("").parts[0]
+        for name in imports(path):
+            there = name.split(".")[1]
+            if there not in FLOOR:
+                assert name == "iclkit.__version__"
+            elif there != here and FLOOR[there] >= FLOOR[here]:
+                up.append((path.name, name))
+            # What a room shows to others is not for its neighbours, who know the module.
+            if name not in modules and name.rpartition(".")[0] in rooms:
+                through_faces.append((path.name, name))
+    assert up == [] and through_faces == []
 
 
 @pytest.mark.parametrize(
@@ -215,10 +267,9 @@ def test_package_can_be_looked_at_without_jax(code):
     run(WITHOUT_JAX + code)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_trained_module_says_how_to_get_jax(name):
+def test_trained_room_says_how_to_get_jax():
     code = (
-        f"for code in 'import iclkit.{name}', 'from iclkit import {name}':\n"
+        "for code in 'import iclkit.trained.train', 'from iclkit import trained':\n"
         "    try: exec(code)\n"
         "    except ImportError as error: print(error, error.name)"
     )

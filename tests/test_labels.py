@@ -12,7 +12,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iclkit import bayes, descent, structured, theory
+from iclkit import theory
+from iclkit.theory import bayes, descent, limit, structured
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
@@ -42,7 +43,7 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (theory, bayes, structured, descent)
+        for module in (limit, bayes, structured, descent)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))

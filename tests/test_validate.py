@@ -16,19 +16,9 @@ import pytest
 import scipy.sparse
 import xarray as xr
 
-from iclkit import (
-    _validate,
-    backend,
-    contexts,
-    cost,
-    features,
-    fit,
-    krylov,
-    moments,
-    plots,
-    solvers,
-    tasks,
-)
+from iclkit import _validate, backend, plots
+from iclkit.data import contexts, moments, tasks
+from iclkit.fits import cost, features, fit, krylov, solvers
 
 mpl.use("Agg")
 

@@ -1,0 +1,20 @@
+from . import backend, data, fits, plots, runs, theory, trained
+from .fits import fit_gamma, fit_gamma_path
+from .runs import simulate
+from .theory import (
+    critical_noise,
+    effective_ridge,
+    icl_error,
+    idg_error,
+    optimal_context,
+    optimal_ridge,
+    stieltjes,
+)
+
+__all__ = [
+    "backend", "critical_noise", "data", "effective_ridge", "fit_gamma", "fit_gamma_path", "fits",
+    "icl_error", "idg_error", "optimal_context", "optimal_ridge", "plots", "runs", "simulate",
+    "stieltjes", "theory", "trained",
+]  # fmt: skip
+
+__version__: str

@@ -1,0 +1,22 @@
+from .contexts import (
+    Contexts,
+    Statistics,
+    context_statistic,
+    draw_contexts,
+    draw_statistics,
+)
+from .moments import (
+    Moments,
+    conditional_moments,
+    optimal_gamma,
+    population_moments,
+    prediction_error,
+    task_moments,
+)
+from .tasks import assign_tasks, draw_tasks
+
+__all__ = [
+    "Contexts", "Moments", "Statistics", "assign_tasks", "conditional_moments",
+    "context_statistic", "draw_contexts", "draw_statistics", "draw_tasks", "optimal_gamma",
+    "population_moments", "prediction_error", "task_moments",
+]  # fmt: skip

@@ -1,0 +1,236 @@
+"""Contexts for in-context regression, and the few numbers of each that matter.
+
+A context is ℓ labelled tokens and a query. The model sees a context only through its statistic
+h = ((d/ℓ) Σ yᵢxᵢ, (1/ℓ) Σ yᵢ²), whose exact law costs O(d) to draw, whatever ℓ is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace, device
+
+from iclkit import _validate
+from iclkit.backend import Streams, row_blocks
+
+
+class Contexts(NamedTuple):
+    """Raw contexts, each with a query.
+
+    Attributes
+    ----------
+    tokens : array of shape (n, ell, d)
+        xᵢ ~ N(0, I/d).
+    labels : array of shape (n, ell)
+        yᵢ = ⟨xᵢ, w⟩ + εᵢ, with noise of variance ρ.
+    query : array of shape (n, d)
+        The token to be labelled.
+    target : array of shape (n,)
+        Its label, noise included.
+
+    Examples
+    --------
+    >>> from iclkit import backend, data
+    >>> streams = backend.streams(0)
+    >>> w = data.draw_tasks(4, 10, streams.tasks)
+    >>> drawn = data.draw_contexts(w, 20, 0.0, streams)
+    >>> {name: part.shape for name, part in drawn._asdict().items()}
+    {'tokens': (4, 20, 10), 'labels': (4, 20), 'query': (4, 10), 'target': (4,)}
+    """
+
+    tokens: Any
+    labels: Any
+    query: Any
+    target: Any
+
+
+class Statistics(NamedTuple):
+    """What a fit of Γ needs of n contexts.
+
+    Attributes
+    ----------
+    x : array of shape (n, d)
+        Queries.
+    h : array of shape (n, d + 1)
+        Context statistics.
+    y : array of shape (n,)
+        Labels of the queries.
+
+    Examples
+    --------
+    >>> from iclkit import backend, data
+    >>> streams = backend.streams(0)
+    >>> x, h, y = data.draw_statistics(data.draw_tasks(4, 10, streams.tasks), 20, 0.0, streams)
+    >>> x.shape, h.shape, y.shape
+    ((4, 10), (4, 11), (4,))
+    """
+
+    x: Any
+    h: Any
+    y: Any
+
+
+def _check(w: Any, ell: int, rho: float, streams: Streams) -> tuple[Any, int, float]:
+    w = _validate.array("w", w, (None, None))
+    _validate.instance("streams", streams, Streams, "what iclkit.backend.streams returns")
+    for name, stream in streams._asdict().items():
+        _validate.generator(f"streams.{name}", stream, like=w)
+    return w, _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
+
+
+def _draw_query(w: Any, rho: float, streams: Streams) -> tuple[Any, Any]:
+    xp = array_namespace(w)
+    n, d = w.shape
+    x = streams.contexts.standard_normal((n, d))
+    x /= d**0.5
+    return x, xp.vecdot(x, w) + rho**0.5 * streams.noise.standard_normal(n)
+
+
+def draw_contexts(w: Any, ell: int, rho: float, streams: Streams) -> Contexts:
+    """Draw whole contexts, token by token: for teaching and for tests.
+
+    Parameters
+    ----------
+    w : array of shape (n, d)
+        The task of each context.
+    ell : int
+        Context length ℓ, at least 1.
+    rho : float
+        Variance of the label noise, at least 0.
+    streams : Streams
+        Random streams, see `iclkit.backend.streams`.
+
+    Returns
+    -------
+    Contexts
+        Tokens, labels, queries and targets; O(nℓd) numbers.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-label-model in the book.
+
+    Examples
+    --------
+    >>> from iclkit import backend, data
+    >>> streams = backend.streams(0)
+    >>> w = data.draw_tasks(4, 10, streams.tasks)
+    >>> tokens, labels, query, target = data.draw_contexts(w, 20, 0.0, streams)
+    >>> bool(abs(labels - (tokens @ w[:, :, None])[:, :, 0]).max() < 1e-12)  # without noise
+    True
+    """
+    w, ell, rho = _check(w, ell, rho, streams)
+    n, d = w.shape
+    tokens = streams.contexts.standard_normal((n, ell, d)) / d**0.5
+    noise = rho**0.5 * streams.noise.standard_normal((n, ell))
+    labels = (tokens @ w[:, :, None])[:, :, 0] + noise
+    return Contexts(tokens, labels, *_draw_query(w, rho, streams))
+
+
+def context_statistic(tokens: Any, labels: Any) -> Any:
+    """Reduce contexts to h = ((d/ℓ) Σ yᵢxᵢ, (1/ℓ) Σ yᵢ²).
+
+    Parameters
+    ----------
+    tokens : array of shape (n, ell, d)
+        Tokens xᵢ of each context.
+    labels : array of shape (n, ell)
+        Their labels yᵢ.
+
+    Returns
+    -------
+    array of shape (n, d + 1)
+        One statistic a row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes do not match or the arrays do not hold finite real numbers.
+
+    Notes
+    -----
+    Source: eq-statistic in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import data
+    >>> tokens, labels = np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[3.0, 4.0]])
+    >>> data.context_statistic(tokens, labels)
+    array([[ 3. ,  4. , 12.5]])
+    """
+    tokens = _validate.array("tokens", tokens, (None, None, None))
+    n, ell, d = tokens.shape
+    labels = _validate.array("labels", labels, (n, ell), like=tokens)
+    xp = array_namespace(tokens, labels)
+    correlation = (labels[:, None, :] @ tokens)[:, 0, :] * (d / ell)
+    return xp.concat([correlation, xp.mean(labels**2, axis=1, keepdims=True)], axis=1)
+
+
+def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistics:
+    """Draw (x, h, y) from their exact law, without forming a context.
+
+    Parameters
+    ----------
+    w : array of shape (n, d)
+        The task of each context.
+    ell : int
+        Context length ℓ, at least 1.
+    rho : float
+        Variance of the label noise, at least 0.
+    streams : Streams
+        Random streams, see `iclkit.backend.streams`.
+
+    Returns
+    -------
+    Statistics
+        Queries, context statistics and labels, in O(nd) time and memory for any `ell`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    With u = w/|w| and σ = |w|/√d, a token is x = (g u + z)/√d with z ⟂ u, and y = σg + √ρ η.
+    The sums of squares and products of (g, η) over a context are a 2 x 2 Wishart matrix, drawn by
+    Bartlett's decomposition; given the labels, Σ yᵢzᵢ is Gaussian with variance Σ yᵢ².
+    Source: eq-law-h in the book.
+
+    Examples
+    --------
+    >>> from iclkit import backend, data
+    >>> streams = backend.streams(0)
+    >>> w = data.draw_tasks(1000, 10, streams.tasks)
+    >>> x, h, y = data.draw_statistics(w, 10**9, 0.1, streams)  # a longer context costs no more
+    >>> bool(abs(h[:, :10] - w).max() < 1e-3), bool(abs(h[:, 10] - 1.1).max() < 1e-3)
+    (True, True)
+    """
+    w, ell, rho = _check(w, ell, rho, streams)
+    xp = array_namespace(w)
+    n, d = w.shape
+    norm = xp.linalg.vector_norm(w, axis=1)
+    sigma = norm / d**0.5
+
+    root_gg = xp.sqrt(streams.contexts.chisquare(ell, n))
+    across = streams.noise.standard_normal(n)
+    rest = streams.noise.chisquare(ell - 1, n) if ell > 1 else 0.0
+    along = sigma * root_gg + rho**0.5 * across  # Σ yᵢgᵢ / √(Σ gᵢ²)
+    sum_yg, sum_yy = root_gg * along, along**2 + rho * rest
+
+    h = xp.empty((n, d + 1), dtype=w.dtype, device=device(w))
+    h[:, d] = sum_yy / ell
+    # Block by block, so that next to tasks, x and h nothing of their size is in memory.
+    for rows in row_blocks(w):
+        u = w[rows, :] / xp.where(norm > 0, norm, 1.0)[rows, None]
+        z = streams.contexts.standard_normal(u.shape)
+        z -= xp.vecdot(z, u)[:, None] * u
+        total = sum_yg[rows, None] * u + xp.sqrt(sum_yy)[rows, None] * z
+        h[rows, :d] = (d**0.5 / ell) * total
+    x, y = _draw_query(w, rho, streams)
+    return Statistics(x, h, y)

@@ -1,0 +1,282 @@
+"""What each way of fitting Γ costs, foretold by the theory that the book is about.
+
+A Krylov solver needs about ½√χ·log(2/rtol) iterations, χ being the condition number of its system.
+The edges of the spectra of sample covariance matrices follow from the same deterministic
+equivalents as the errors do, so that χ is known from the variances of the features alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from iclkit import _validate
+
+# The solvers of `iclkit.fits.fit`: a side, and how its system is solved.
+SOLVERS = ("dual", "dual-mixed", "dual-cg", "primal", "primal-mixed", "primal-cg")
+
+
+def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
+    """Condition number of ΦΦᵀ + ridge (for n ≤ d(d + 1)) or ΦᵀΦ + ridge (above).
+
+    Parameters
+    ----------
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    d : int
+        Dimension.
+    n : int
+        Contexts.
+    ridge : float
+        What is added to the diagonal, at least 0.
+
+    Returns
+    -------
+    float
+        In the limit of large d; finite also at n = d(d + 1), where one eigenvalue apart is left.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The edges are the extrema of z(u) = 1/u − (d/n) Σ t/(tu − 1), the inverse function of the
+    companion Stieltjes transform: for n < d(d + 1) the left edge is the maximum over u < 0, above
+    the one over u > 1/min t; the right edge is the minimum over 0 < u < 1/max t.
+    Source: eq-spectral-edges in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.fits import cost
+    >>> t = np.ones(11)
+    >>> [round(cost.plain_condition(t, d=10, n=n, ridge=0.0)) for n in (50, 100, 1000)]
+    [26, 1762, 4]
+    >>> round(cost.plain_condition(t, d=10, n=100, ridge=10.0))
+    42
+    """
+    t, d, n, ridge = _check(t, d, n, ridge)
+    steps = np.geomspace(1e-6, 1e6, 400)
+    if n <= d * t.size:
+        left = -steps / np.mean(t)
+    else:
+        left = (1 + steps) / t.min()
+    right = 1 / ((1 + steps) * t.max())
+
+    def z(u: np.ndarray) -> np.ndarray:
+        return 1 / u - d / n * np.sum(t / (t * u[:, None] - 1), axis=1)
+
+    lowest, highest = max(z(left).max(), 0.0), z(right).min()
+    # Where the left edge vanishes, the least eigenvalue is as if one row more had been there.
+    lowest = max(lowest, t.min() / (4 * max(n, d * t.size) ** 2))
+    return (n * highest + ridge) / (n * lowest + ridge)
+
+
+def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
+    """Condition number of (ΦᵀΦ + ridge) P⁻¹ with P = n·covariance + ridge.
+
+    Parameters
+    ----------
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    d : int
+        Dimension.
+    n : int
+        Contexts, more than d(d + 1) if `ridge` is 0.
+    ridge : float
+        What is added to the diagonal, at least 0.
+
+    Returns
+    -------
+    float
+        In the limit of large d; for ridge = 0 it is ((1 + β)/(1 − β))² with β² = d(d + 1)/n.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Off the spectrum, 1/q = 1 + d Σ t/(nt(q − z) + ridge(1 − z)) ties q to z: the left edge is the
+    largest z of 0 < q < 1, with all terms positive, and the right edge the least z of q > 1, with
+    all terms negative. Source: eq-whitened-edge in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.fits import cost
+    >>> t = np.geomspace(1, 1000, 11)  # of no account, as the system is preconditioned
+    >>> beta = (110 / 400) ** 0.5
+    >>> print(round(float(cost.whitened_condition(t, d=10, n=400, ridge=0.0)), 1))
+    10.3
+    >>> print(round(((1 + beta) / (1 - beta)) ** 2, 1))
+    10.3
+    """
+    t, d, n, ridge = _check(t, d, n, ridge)
+    steps = np.geomspace(1e-6, 1e6, 100)
+    left, right = steps / (1 + steps), 1 + steps
+
+    def z(q: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        for _ in range(30):
+            middle = (low + high) / 2
+            terms = t / (n * t * (q - middle)[:, None] + ridge * (1 - middle)[:, None])
+            above = 1 / q > 1 + d * np.sum(terms, axis=1)
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return low
+
+    def poles(q: np.ndarray) -> np.ndarray:
+        return (n * t * q[:, None] + ridge) / (n * t + ridge)
+
+    ridgeless = right * (1 + d * t.size / n / steps)
+    lowest = z(left, np.zeros_like(left), poles(left).min(axis=1)).max()
+    highest = z(right, poles(right).max(axis=1), ridgeless).min()
+    return highest / max(lowest, 1 / (4 * n**2))
+
+
+def iterations(
+    solver: str, n: int, d: int, t: np.ndarray, ridge: float = 0.0, rtol: float = 1e-5
+) -> float:
+    """Foretell the iterations of a solver of `iclkit.fits.fit`.
+
+    Parameters
+    ----------
+    solver : str
+        Its name, see `iclkit.fits.fit_gamma`.
+    n : int
+        Contexts.
+    d : int
+        Dimension.
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    ridge : float
+        What is added to the diagonal of the system, at least 0.
+    rtol : float
+        Relative tolerance.
+
+    Returns
+    -------
+    float
+        ½√χ·log(2/rtol) for conjugate gradients, a quarter less on the primal side, where it has
+        been seen to stop early; a few for the refinement of a factor; 0 for a direct solver.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.fits import cost
+    >>> t = np.ones(11)
+    >>> cost.iterations("dual", n=50, d=10, t=t)
+    0.0
+    >>> few, many = (cost.iterations("dual-cg", n, d=10, t=t) for n in (50, 105))
+    >>> print(few < many)  # near n = d(d + 1) the system is hard
+    True
+    """
+    _validate.choice("solver", solver, SOLVERS)
+    t, d, n, ridge = _check(t, d, n, ridge)
+    rtol = _validate.finite("rtol", rtol)
+    if solver.endswith("mixed"):
+        return 4.0
+    if not solver.endswith("cg"):
+        return 0.0
+    primal = solver == "primal-cg"
+    condition = (whitened_condition if primal else plain_condition)(t, d, n, ridge)
+    return (0.37 if primal else 0.5) * condition**0.5 * np.log(2 / rtol)
+
+
+def operations(solver: str, n: int, d: int, iterations: float, float32: bool = False) -> float:
+    """Foretell the time of a solver, in float64 operations of a large matrix product.
+
+    Parameters
+    ----------
+    solver : str
+        Its name, see `iclkit.fits.fit_gamma`.
+    n : int
+        Contexts.
+    d : int
+        Dimension.
+    iterations : float
+        As `iterations` foretells them.
+    float32 : bool
+        Whether a "cg" solver works in float32, at half the price.
+
+    Returns
+    -------
+    float
+        Multiplications and additions that take the same time. The coefficients were fitted to
+        one core of a common server; `benchmarks/` measures them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit.fits import cost
+    >>> for n in 500, 2000:  # a matrix of n rows, or 20 iterations
+    ...     direct, cg = cost.operations("dual", n, 50, 0), cost.operations("dual-cg", n, 50, 20)
+    ...     print(direct < cg)
+    True
+    False
+    """
+    _validate.choice("solver", solver, SOLVERS)
+    n, d = _validate.count("n", n), _validate.count("d", d)
+    iterations = _validate.scalar(_validate.ridge, "iterations", iterations)
+    float32 = _validate.flag("float32", float32)
+    product = 4 * n * d**2 * (1.2 + 25 / d)
+    side, _, method = solver.partition("-")
+    if method == "cg":
+        return (iterations * (0.5 if float32 else 1.0) + 3) * product
+    if side == "dual":
+        size, form = n, 2 * d * n**2 + 20 * n**2
+    else:
+        size, form = d * (d + 1), n * d**4 / 2
+    if method == "mixed":
+        # Forming and factoring in float32; a triangular solve waits for memory, not arithmetic.
+        return (form + size**3 / 3) / 2 + iterations * (product + 40 * size**2)
+    return 1.5 * (form + size**3 / 3) + 60 * size**2
+
+
+def eigen_operations(size: int) -> float:
+    """Foretell the time of a symmetric eigendecomposition, in the units of `operations`.
+
+    Parameters
+    ----------
+    size : int
+        Rows of the matrix.
+
+    Returns
+    -------
+    float
+        Operations of a large matrix product that take the same time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit.fits import cost
+    >>> cost.eigen_operations(1000) / cost.eigen_operations(500)
+    8.0
+    >>> cost.eigen_operations(1000) > cost.operations("dual", n=1000, d=40, iterations=0)
+    True
+    """
+    return 30.0 * float(_validate.count("size", size)) ** 3
+
+
+def _check(t: Any, d: int, n: int, ridge: float) -> tuple[np.ndarray, int, int, float]:
+    d, n = _validate.count("d", d), _validate.count("n", n)
+    t = _validate.positive("t", t)
+    if t.shape != (d + 1,) or np.any(np.isinf(t)):
+        raise ValueError(f"t must be {d + 1} finite numbers, one more than d, got {t}")
+    return t, d, n, _validate.scalar(_validate.ridge, "ridge", ridge)

@@ -1,0 +1,9 @@
+"""Experiments: one run, many at one point, and many over a grid, resumable.
+
+`one` is a single run, `many` repeats it, or any other measure, until error bars are small, and
+keeps what it has on disk.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,11 @@
+"""What the answer is in the limit of many dimensions, and what the best estimators reach.
+
+The errors of the fitted Γ* and their optima are names of this room: `icl_error` and those beside
+it. They are in `limit`; `structured` takes over from it where tasks have a spectrum. `bayes` has
+the estimators to compare with, and `descent` what layers of linear attention can do with one
+context. Read `limit` first; the others stand alone.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from . import bayes, descent, structured
+from .limit import (
+    critical_noise,
+    effective_ridge,
+    icl_error,
+    idg_error,
+    optimal_context,
+    optimal_ridge,
+    stieltjes,
+)
+
+__all__ = [
+    "bayes", "critical_noise", "descent", "effective_ridge", "icl_error", "idg_error",
+    "optimal_context", "optimal_ridge", "stieltjes", "structured",
+]  # fmt: skip

@@ -1,0 +1,645 @@
+r"""The limit theory: Stieltjes transform, effective ridge and the two errors, in closed form.
+
+Arguments that are arrays broadcast. Labelled arrays stay labelled: an `xarray.DataArray` meets
+others by the names of its dimensions, and the result has all of these, with their coordinates.
+
+Limit: d → ∞ with ℓ/d = α, k/d = κ, n/d² = τ fixed. Throughout q = (1 + ρ)/α, and "tr" is the
+normalised trace (1/d)Tr. Every quantity is a sum, product or quotient of nonnegative numbers, so
+nothing cancels. What makes that possible is the choice of the unknown: not the effective ridge ξ,
+but the degrees of freedom s = tr B(B + ξ)⁻¹ that the fit spends, for which
+
+    M_κ(q + ξ) = s·u,   ξ = (1 − s)/(s·u),   u = M_{κ/s}(q),   λ = ξ·(1 − s/τ).
+
+Without ridge s = min(τ, 1); with one, λ is monotone in s and one root is to be found.
+Arguments other than 0 and inf must lie between 1e-75 and 1e75, where no product overflows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import elementwise
+from scipy.special import expit
+
+from iclkit import _validate
+from iclkit._labels import labelled
+
+_TESTS = ("icl", "idg")
+# Where extrema are looked for first: logs of one share of freedom over the other, or of y/(1 − y).
+_COARSE_RIDGE = np.linspace(-80, 80, 321)
+_COARSE_CONTEXT = np.linspace(-30, 30, 61)
+# Central differences of eighth order in the log of a ridge, and their step.
+_SLOPE = (1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280)
+_BEND = (-1 / 560, 8 / 315, -1 / 5, 8 / 5, -205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560)
+_STEP = 0.015
+
+
+@labelled()
+def stieltjes(x: Any, kappa: Any) -> Any:
+    """M_κ(x) = tr (R + x)⁻¹ for the covariance R of k = κd random tasks.
+
+    Parameters
+    ----------
+    x : float or array
+        Distance to the spectrum on the negative axis, at least 0.
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+
+    Returns
+    -------
+    float or array
+        The value; inf at x = 0 for κ ≤ 1, where R has no inverse.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The positive root m of xm + m/(1 + m/κ) = 1. Source: eq-stieltjes in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> print(theory.stieltjes(1.0, float("inf")))  # endless tasks: R = I, and M is 1/(1 + x)
+    0.5
+    >>> print(theory.stieltjes([0.0, 0.5], 2.0).round(3))
+    [2.    0.828]
+    >>> print(theory.stieltjes(0.0, 0.5))  # fewer tasks than dimensions: R has no inverse
+    inf
+    """
+    x, kappa = _validate.nonnegative("x", x), _validate.positive("kappa", kappa)
+    with np.errstate(divide="ignore"):
+        return _stieltjes(x, 1 / kappa, _one_minus_ratio(1.0, kappa))[()]
+
+
+@labelled()
+def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) -> Any:
+    """Ridge ξ that makes a fit with unlimited data equal, on average, to one with n contexts.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    lam : float or array
+        Ridge λ, at least 0.
+
+    Returns
+    -------
+    float or array
+        ξ ≥ λ, broadcast over the arguments.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. Source: eq-effective-ridge in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> print(theory.effective_ridge(tau=[0.5, 2.0], alpha=1.0, kappa=1.0, rho=0.1).round(3))
+    [1.891 0.   ]
+    >>> print(theory.effective_ridge(0.5, 1.0, 1.0, 0.1, lam=0.2).round(3))
+    2.275
+    """
+    return _equivalent(*_parameters(tau, alpha, kappa, rho, lam)).xi[()]
+
+
+@labelled("tasks")
+def icl_error(
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any = 0.0,
+    *,
+    tasks: Any = None,
+    alpha_test: Any = None,
+    rho_test: Any = None,
+) -> Any:
+    """Error on new tasks: the in-context-learning error e_ICL.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first.
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    lam : float or array
+        Ridge λ, at least 0.
+    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
+        The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
+        directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
+    alpha_test, rho_test : float or array, optional
+        Context length and noise of the test contexts; by default those of pretraining,
+        which with `tasks` are the only ones that are known.
+
+    Returns
+    -------
+    float or array
+        The error, label noise included, broadcast over the arguments; inf where it diverges.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-icl-error and eq-other-context, and for `tasks`
+    eq-structured-errors, in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> from iclkit.theory import structured
+    >>> print(theory.icl_error(tau=[0.5, 1.0, 4.0], alpha=1.0, kappa=1.0, rho=0.1).round(3))
+    [1.487   inf 0.983]
+    >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, lam=0.2).round(3))
+    0.923
+    >>> law = structured.power_law_tasks(0.5, d=100)
+    >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, tasks=law).round(3))
+    0.909
+    """
+    return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
+
+
+@labelled("tasks")
+def idg_error(
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any = 0.0,
+    *,
+    tasks: Any = None,
+    alpha_test: Any = None,
+    rho_test: Any = None,
+) -> Any:
+    """Error on new contexts of the pretraining tasks: the in-distribution error e_IDG.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first.
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    lam : float or array
+        Ridge λ, at least 0.
+    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
+        The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
+        directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
+    alpha_test, rho_test : float or array, optional
+        Context length and noise of the test contexts; by default those of pretraining,
+        which with `tasks` are the only ones that are known.
+
+    Returns
+    -------
+    float or array
+        The error, label noise included, broadcast over the arguments; inf where it diverges.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-idg-error and eq-other-context, and for `tasks`
+    eq-structured-errors, in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> point = {"tau": 4.0, "alpha": 1.0, "kappa": [0.1, 1.0, 100.0], "rho": 0.1}
+    >>> print(theory.idg_error(**point).round(3))  # few tasks are easily known by heart
+    [0.264 0.67  0.83 ]
+    >>> print((theory.icl_error(**point) - theory.idg_error(**point)).round(3))
+    [0.94  0.313 0.003]
+    """
+    return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
+
+
+@labelled()
+def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
+    """Ridge λ* ≥ 0 at which an error is smallest.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    test : {"icl", "idg"}
+        The error to be minimised: on new tasks or on the pretraining tasks.
+
+    Returns
+    -------
+    float or array
+        λ* to about eight digits, or to those that the error shows where it hardly depends on λ,
+        broadcast over the arguments; 0 where no ridge does better.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    A search over the degrees of freedom s of the fit, which say λ explicitly, and from there
+    Newton's method in log ξ, which says λ, too. For κ = ∞ the result is
+    λ* = (1 + q)[ρ(1 + q) + q]/τ. Source: eq-optimal-ridge in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> best = theory.optimal_ridge(tau=2.0, alpha=1.0, kappa=1.0, rho=0.1)
+    >>> print(best.round(3))
+    1.963
+    >>> error = theory.icl_error(2.0, 1.0, 1.0, 0.1, lam=[0.9 * best, best, 1.1 * best])
+    >>> print(error.argmin())
+    1
+    """
+    _validate.choice("test", test, _TESTS)
+    tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
+    q = (1 + rho) / alpha
+    most = _most_freedom(tau, kappa, q, ridged=True)
+
+    def fit(z, tau, kappa, q, most):
+        return _from_freedom(*_split(z, most), most, q, tau, kappa)
+
+    def error(z, tau, kappa, rho, q, most):
+        solution = fit(z, tau, kappa, q, most)
+        return _from_equivalent(solution, tau, kappa, rho, q, rho, q)[_TESTS.index(test)]
+
+    point = (tau, kappa, rho, q, most)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = error(_COARSE_RIDGE.reshape(-1, *(1,) * tau.ndim), *point).argmin(axis=0)
+        middle = np.clip(lowest, 1, _COARSE_RIDGE.size - 2)
+        around = tuple(_COARSE_RIDGE[middle + step] for step in (-1, 0, 1))
+        fine = elementwise.find_minimum(error, around, args=point)
+        z = np.where(fine.success, fine.x, around[1])
+        best = fit(z, tau, kappa, q, most)
+        # Where the smallest error is at λ = 0, others near it are the same to rounding.
+        better = error(z, *point) < error(-np.inf, *point) * (1 - 4 * np.finfo(float).eps)
+        ridge = _stationary_ridge(best.xi, tau, kappa, rho, q, test)
+        return np.where(better & (lowest > 0), ridge, 0.0)[()]
+
+
+@labelled()
+def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
+    """Noise ρ_c above which a finite context length is the best one in pretraining without ridge.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    test : {"icl", "idg"}
+        The error in question: on new tasks or on the pretraining tasks.
+
+    Returns
+    -------
+    float or array
+        ρ_c: up to it the error is smallest for α → ∞, above it at a finite α, `optimal_context`.
+        It is 0 where any noise is enough and inf where none is; at τ = 1, where errors are
+        infinite, the limit τ → 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    Source: eq-critical-noise-icl and eq-critical-noise-idg in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> print(theory.critical_noise(tau=[0.2, 0.5, 2.0], kappa=1.0).round(3))  # at last: any noise
+    [2.916 0.417 0.   ]
+    >>> print(theory.critical_noise(2.0, 1.0, test="idg"))  # and none is
+    inf
+    """
+    _validate.choice("test", test, _TESTS)
+    tau, _, kappa, _, _ = _parameters(tau, 1.0, kappa, 0.0, 0.0)
+    return _stationary_noise(-np.inf, tau, kappa, test)[()]
+
+
+@labelled()
+def optimal_context(tau: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
+    """Context length α* at which pretraining without ridge leads to the smallest error.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+    test : {"icl", "idg"}
+        The error to be minimised: on new tasks or on the pretraining tasks.
+
+    Returns
+    -------
+    float or array
+        α*, broadcast over the arguments: inf where the error is smallest for α → ∞, 0 where it is
+        for α → 0. At τ = 1, where errors are infinite, the limit τ → 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The length is that of the test contexts, too. The error is stationary where ρ = ρ_s(c), an
+    explicit function of c = 1/(1 + m/κ). It increases with c, so that there is one root at most;
+    but for e_ICL at κ < 1 − 2/τ it has a maximum, and the root below that competes with α = 0.
+    Source: eq-stationary-noise and thm-critical-noise in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> threshold = theory.critical_noise(tau=0.5, kappa=1.0)
+    >>> print(theory.optimal_context(0.5, 1.0, [0.9 * threshold, 1.5 * threshold]).round(3))
+    [   inf 16.075]
+    """
+    _validate.choice("test", test, _TESTS)
+    tau, _, kappa, rho, _ = _parameters(tau, 1.0, kappa, rho, 0.0)
+    best = np.full(tau.shape, np.inf)
+    finite = rho > _stationary_noise(-np.inf, tau, kappa, test)
+    if np.any(finite):
+        best[finite] = _finite_optimum(tau[finite], kappa[finite], rho[finite], test)
+    return best[()]
+
+
+class _Equivalent(NamedTuple):
+    """The deterministic equivalent: what the limit depends on besides q."""
+
+    m: np.ndarray  # M_κ(q + ξ)
+    xi: np.ndarray  # effective ridge ξ
+    slack: np.ndarray  # 1 − s/τ, the share of contexts that the fit does not use up
+
+
+def _parameters(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> list[np.ndarray]:
+    return np.broadcast_arrays(
+        _validate.positive("tau", tau),
+        _validate.positive("alpha", alpha),
+        _validate.positive("kappa", kappa),
+        _validate.nonnegative("rho", rho),
+        _validate.nonnegative("lam", lam),
+    )
+
+
+def _one_minus_ratio(a: Any, b: Any) -> np.ndarray:
+    """1 − a/b for finite a, exact to rounding also near a = b, and 1 at b = ∞."""
+    finite = np.where(np.isinf(b), 1.0, b)
+    return np.where(np.isinf(b), 1.0, (finite - a) / finite)
+
+
+def _stieltjes(x: Any, ratio: Any, gap: Any) -> np.ndarray:
+    """Solve x m + m/(1 + ratio·m) = 1 for m ≥ 0, with gap = 1 − ratio known more exactly."""
+    b = x + gap
+    root = np.hypot(b, 2 * np.sqrt(x * ratio))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(b < 0, (root - b) / (2 * x * ratio), 2 / (b + root))
+
+
+def _most_freedom(tau: Any, kappa: Any, q: Any, ridged: Any) -> np.ndarray:
+    """Return the degrees of freedom s that the data allow."""
+    most = np.minimum(tau, 1.0)
+    # With endless contexts the features have rank κ, and a ridge never spends more than that.
+    return np.where((q == 0) & ridged, np.minimum(most, kappa), most)
+
+
+def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equivalent:
+    q = (1 + rho) / alpha
+    ridged = lam > 0
+    most = _most_freedom(tau, kappa, q, ridged)
+    s, rest = most, np.zeros_like(most)
+    if np.any(ridged):
+        arguments = [array[ridged] for array in (most, q, tau, kappa, lam)]
+        bracket = elementwise.bracket_root(_log_ridge_excess, -1.0, 1.0, args=arguments).bracket
+        root = elementwise.find_root(_log_ridge_excess, bracket, args=arguments).x
+        s, rest = s.copy(), rest.copy()
+        s[ridged], rest[ridged] = _split(root, most[ridged])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m, xi, slack = _from_freedom(s, rest, most, q, tau, kappa)
+        # Where s is near κ, a change of s in its last digit changes u in many. With a ridge,
+        # ξ = λ/(1 − s/τ) is free of that: it depends on s the less, the more u does.
+        xi = np.where(ridged, lam / slack, xi)
+        m = np.where(ridged, _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa)), m)
+        return _Equivalent(m, xi, slack)
+
+
+def _from_freedom(s, rest, most, q, tau, kappa) -> _Equivalent:
+    u, unspent, slack = _state(s, rest, most, q, tau, kappa)
+    return _Equivalent(s * u, unspent / (s * u), slack)
+
+
+def _split(z: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return s and the rest of `most`, each to full relative precision, from z = log(rest/s)."""
+    return most * expit(-z), most * expit(z)
+
+
+def _state(s, rest, most, q, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return u = M_{κ/s}(q), 1 − s and 1 − s/τ, from s and rest = most − s."""
+    near = _one_minus_ratio(most, kappa) + rest / kappa
+    gap = np.where(rest < s, near, _one_minus_ratio(s, kappa))
+    u, unspent = _stieltjes(q, s / kappa, gap), (1 - most) + rest
+    return u, unspent, _one_minus_ratio(most, tau) + rest / tau
+
+
+def _log_ridge_excess(z, most, q, tau, kappa, lam) -> np.ndarray:
+    """Log of the ridge that leads to s(z), over the wanted one: increasing in z."""
+    s, rest = _split(z, most)
+    u, unspent, slack = _state(s, rest, most, q, tau, kappa)
+    with np.errstate(divide="ignore"):
+        return np.log(unspent) + np.log(slack) - np.log(s) - np.log(u) - np.log(lam)
+
+
+def _errors(
+    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, tasks: Any, alpha_test: Any, rho_test: Any
+) -> tuple[Any, Any]:
+    if tasks is not None:
+        for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
+            if value is not None:
+                raise ValueError(f"{name} must be left out where tasks are given, got {value!r}")
+        from iclkit.theory import structured  # most who use this module have no use for that one
+
+        return structured.errors(tasks, tau, alpha, kappa, rho, lam)
+    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
+    alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
+    rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+    tau, alpha, kappa, rho, lam, alpha_test, rho_test = np.broadcast_arrays(
+        tau, alpha, kappa, rho, lam, alpha_test, rho_test
+    )
+    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
+    solution = _equivalent(tau, alpha, kappa, rho, lam)
+    icl, idg = _from_equivalent(solution, tau, kappa, rho, q, rho_test, q_test)
+
+    endless = (q == 0) & (lam == 0) & (kappa <= np.minimum(tau, 1.0))
+    if np.any(endless):
+        limits = _endless_contexts(tau, kappa, rho, q_test, rho_test)
+        icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
+    peak = (tau == 1) & (lam == 0)
+    return np.where(peak, np.inf, icl)[()], np.where(peak, np.inf, idg)[()]
+
+
+def _from_equivalent(
+    solution: _Equivalent, tau, kappa, rho, q, rho_test, q_test
+) -> tuple[np.ndarray, np.ndarray]:
+    m, xi, slack = solution
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = q + xi
+        c = 1 / (1 + m / kappa)
+        D = x + c**2
+        # Traces, with G = (R + x)⁻¹ and B = q + R; see eq-traces in the book.
+        rg2 = c**2 * m / D  # tr RG²
+        f2 = c * m * ((x / D) * (m / kappa) * c + c**2 / D)  # tr R²G²
+        bg2 = m * (q + c**2) / D  # tr BG²
+        x2_g2 = (x * m) * (x / D)  # x² tr G²
+        x2_rg2 = c**2 * x2_g2  # x² tr RG²
+
+        idg = (rho + q * f2 + x2_rg2) / (slack + xi * bg2 / tau)
+        variance = idg / tau
+        icl = rho_test + x2_g2 + q_test * f2 + (1 + q_test) * bg2 * variance
+        idg = rho_test + x2_rg2 + q_test * f2 + (q_test * bg2 + q * rg2 + f2) * variance
+    return icl, idg
+
+
+def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np.ndarray]:
+    """Limits λ → 0, then α → ∞, of both errors for κ ≤ min(τ, 1), where M_κ(q) diverges."""
+    most = np.minimum(tau, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(np.isinf(tau), 0.0, (most - kappa) / np.abs(tau - 1))
+        variance = np.where(tau < 1, (1 - kappa) / (1 - tau) / (tau - kappa), 1 / (tau - 1)) * rho
+        # tr BG² grows like 1/q: infinite, unless ρ = 0, τ = ∞ or q_test shrinks with q.
+        growth = np.where((rho > 0) & np.isfinite(tau), np.inf, kappa * share)
+        icl = rho_test + (1 - kappa) + q_test * kappa + (1 + q_test) * growth
+        joint = (1 + rho_test) / (1 + rho) * rho * share
+        noisy = np.where(rho > 0, joint + kappa * variance, 0.0)
+        idg = rho_test + np.where(q_test > 0, q_test * (kappa + growth), noisy)
+    return icl, idg
+
+
+def _stationary_ridge(xi, tau, kappa, rho, q, test: str) -> np.ndarray:
+    """Refine λ* from an effective ridge nearby.
+
+    Near its minimum an error is flat to rounding; its slope is not, and has a root there.
+    """
+    for _ in range(4):
+        errors = []
+        for distance in range(-4, 5):
+            solution = _from_effective_ridge(xi * np.exp(distance * _STEP), tau, kappa, q)
+            # Without the noise of the test, a constant that would hide digits.
+            pair = _from_equivalent(solution, tau, kappa, rho, q, 0.0, q)
+            errors.append(pair[_TESTS.index(test)])
+        slope = sum(c * error for c, error in zip(_SLOPE, errors, strict=True)) / _STEP
+        bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
+        newton = np.where(bend > 0, np.clip(-slope / bend, -_STEP, _STEP), 0.0)
+        xi = xi * np.exp(newton)
+    return xi * _from_effective_ridge(xi, tau, kappa, q).slack
+
+
+def _from_effective_ridge(xi, tau, kappa, q) -> _Equivalent:
+    m = _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa))
+    spent = (q + 1 / (1 + m / kappa)) * m
+    slack = np.where(spent < 0.5, 1 - spent / tau, _one_minus_ratio(1.0, tau) + xi * m / tau)
+    return _Equivalent(m, xi, slack)
+
+
+def _ridgeless_state(z, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return c, f = tr RG = cm and h = qm for the fit without ridge, as z goes over all reals.
+
+    From α = ∞ at z = -inf, c grows to 1, while f falls to 0; there is q = ch/f.
+    """
+    y, rest = expit(z), expit(-z)
+    s = np.minimum(tau, 1.0)
+    low = np.minimum(s, kappa)
+    c = np.maximum(_one_minus_ratio(s, kappa), 0.0) * rest + y
+    return c, low * rest, (s - low) + low * y
+
+
+def _stationary_noise(z, tau, kappa, test: str) -> np.ndarray:
+    """Noise ρ_s at which an error without ridge is stationary in α at a given z, see there."""
+    c, f, h = _ridgeless_state(z, tau, kappa)
+    p = f / kappa  # 1 − c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if test == "idg":
+            noise = c**2 * f**2 * (1 - f + c)
+            noise += 2 * c * h * (f + p - 3 * f * p - f**2 * (1 - 3 * p + p**2))
+            noise -= h**2 * (f + p - 6 * f * p - 2 * p**2 + 6 * f * p**2)
+            return np.where(tau < 1, noise / (2 * f * p * (1 - tau)), np.inf)
+        below = tau - 3 * f * h + (2 - tau) * kappa * c
+        # One form for small c and h, one for small f and p: each cancels at the other end.
+        bias = c**3 * (1 - h) ** 2 * (1 - 4 * h) + c**2 * h * (3 - 10 * h + 9 * h**2)
+        bias = (bias + c * h * (1 + 2 * h) * (2 - 3 * h) + h**3) / f
+        other = 1 - (2 * h - 1) * (4 * h - 3) / kappa + p**3 * f * (4 * h - 1)
+        other = other + (p / kappa) * (3 - 15 * h + 17 * h**2 - 3 * h**3)
+        above = np.where(f > 0.5, bias, other) / (c + h * p) ** 2
+        above = (tau - 1) * above + 1 + h * (1 - 3 * f) / kappa
+        noise = c**2 / (1 + c) * np.where(tau < 1, below / f, above / p)
+        noise = np.where(c > 0, noise, 0.0)
+    return np.where(np.isinf(tau) | np.isinf(kappa), np.inf, noise)
+
+
+def _finite_optimum(tau, kappa, rho, test: str) -> np.ndarray:
+    """Best α where the noise is above ρ_c."""
+
+    def excess(z, tau, kappa, rho):
+        noise = _stationary_noise(z, tau, kappa, test)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(noise > 0, np.log(noise), -1e3) - np.log(rho)
+
+    # Where ρ_s turns, its first root is below its maximum, and α = 0 may be better than that. On
+    # the border of that region ρ_s stays bounded, and close to it a root is at α = 0 to rounding.
+    turns = (test == "icl") & (tau * (1 - kappa) >= 2)
+    coarse = _stationary_noise(_COARSE_CONTEXT[:, None], tau[turns], kappa[turns], test)
+    top = np.full(tau.shape, np.inf)
+    top[turns] = _COARSE_CONTEXT[coarse.argmax(axis=0)]
+    found = np.ones(tau.shape, dtype=bool)
+    found[turns] = coarse.max(axis=0) > rho[turns]
+    best = np.zeros(tau.shape)
+    tau, kappa, rho, top, turns = (array[found] for array in (tau, kappa, rho, top, turns))
+    right = np.minimum(top, 1.0)
+    point = (tau, kappa, rho)
+    bracket = elementwise.bracket_root(excess, right - 2, right, xmax=top, args=point)
+    z = elementwise.find_root(excess, bracket.bracket, args=point).x
+    c, f, h = _ridgeless_state(z, tau, kappa)
+    q, most, none = c * h / f, np.minimum(tau, 1.0), np.zeros(tau.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        solution = _from_freedom(most, none, most, q, tau, kappa)
+        error = _from_equivalent(solution, tau, kappa, rho, q, rho, q)[0]
+        shortest = (1 + rho) * np.maximum(tau, 1.0) / np.abs(tau - 1)
+    shorter = (turns & (error >= shortest)) | ~bracket.success
+    best[found] = np.where(shorter, 0.0, (1 + rho) / q)
+    return best

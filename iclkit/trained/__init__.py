@@ -1,0 +1,12 @@
+"""Networks that are trained, with JAX: an extra, ``pip install "iclkit[train]"``.
+
+`prompts` are what networks learn from, `attention` and `depth` what they are, `train` fits them,
+`interpolation` finds what they can learn by heart, and `trials` are the experiments that put all
+that together. Read them in this order.
+"""
+
+import lazy_loader
+
+from iclkit.trained import _jax  # noqa: F401 - what is missing is said here
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
