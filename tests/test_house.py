@@ -309,3 +309,9 @@ def test_readme_names_the_two_commands_and_its_example_runs():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     for example in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
         exec(example, {})
+
+
+def test_actions_are_pinned_by_what_they_contain():
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for action in re.findall(r"uses: (.*)", workflow.read_text()):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v[\d.]+", action), action
