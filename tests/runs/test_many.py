@@ -1,4 +1,4 @@
-"""Simulation: reproducible, labelled, and on the theory in the limit.
+"""Simulation: reproducible and labelled.
 
 Sweeps: the same numbers however they are computed, interrupted, killed, extended and resumed.
 """
@@ -31,10 +31,10 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 import iclkit.runs.many
-from iclkit import backend, icl_error, idg_error, simulate
+from iclkit import backend
 from iclkit.runs import _identity, _store, _table, _workers
 from iclkit.runs._store import load
-from iclkit.runs.many import sweep
+from iclkit.runs.many import simulate, sweep
 from iclkit.runs.one import linear_attention
 
 POINT = {"d": 12, "tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.1}
@@ -72,50 +72,11 @@ def test_one_thread_and_the_former_number_again(monkeypatch):
     assert set(threads) == {1} and after[: len(before)] == before
 
 
-def test_unlimited_diversity_has_one_error():
-    result = simulate(**(POINT | {"kappa": np.inf}), runs=2)
-    np.testing.assert_array_equal(result.icl_error, result.idg_error)
-    assert result.attrs["k"] == result.attrs["n"]
-
-
-@pytest.mark.parametrize("assignment", ["uniform", "balanced"])
-@pytest.mark.parametrize(("tau", "lam"), [(0.5, 0.0), (2.0, 0.0), (1.0, 0.5)])
-def test_errors_approach_the_theory(assignment, tau, lam):
-    """Extrapolated in 1/d to the limit: within 4 standard errors."""
-    point = {"tau": tau, "alpha": 2.0, "kappa": 0.5, "rho": 0.1, "lam": lam}
-    sizes, runs = np.array([10, 14, 20, 28]), 60
-    for name, theory in (("icl_error", icl_error), ("idg_error", idg_error)):
-        samples = [
-            simulate(d=int(d), runs=runs, assignment=assignment, **point)[name] for d in sizes
-        ]
-        mean = np.array([float(s.mean()) for s in samples])
-        error = np.array([float(s.std(ddof=1)) for s in samples]) / np.sqrt(runs)
-        design = np.vander(1 / sizes, 3, increasing=True) / error[:, None]
-        covariance = np.linalg.inv(design.T @ design)
-        limit = covariance @ design.T @ (mean / error)
-        assert abs(limit[0] - theory(**point)) < 4 * np.sqrt(covariance[0, 0])
-
-
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"d": 0}, ValueError, "d must be an integer of at least 1, got 0"),
-        ({"d": 10.0}, TypeError, "d must be an integer, got 10.0"),
-        ({"tau": 1e-4}, ValueError, r"tau must be finite with n = tau \* d\*\*2 of at least 1"),
-        ({"alpha": 0.01}, ValueError, r"alpha must be finite with ell = alpha \* d of at least 1"),
-        ({"kappa": 0.01}, ValueError, r"kappa must be finite with k = kappa \* d of at least 1"),
-        ({"tau": np.inf}, ValueError, "tau must be finite"),
-        ({"alpha": np.inf}, ValueError, "alpha must be finite"),
-        ({"kappa": np.nan}, ValueError, "kappa must be positive .*, got nan"),
-        ({"kappa": np.array([np.inf])}, ValueError, "kappa must be a single number"),
-        ({"rho": 1e300}, ValueError, "rho must be 0 or between"),
         ({"tau": -1.0}, ValueError, "tau must be positive .*, got -1.0"),
-        ({"tau": [0.5, 1.0]}, ValueError, "tau must be a single number"),
-        ({"rho": -0.1}, ValueError, "rho must be finite and at least 0, got -0.1"),
-        ({"lam": -0.1}, ValueError, "lam must be finite and at least 0, got -0.1"),
-        ({"rho": 1j}, TypeError, "rho must be a real number"),
         ({"runs": 0}, ValueError, "runs must be an integer of at least 1, got 0"),
-        ({"assignment": "fair"}, ValueError, "assignment must be one of uniform, balanced"),
         ({"seed": -1}, ValueError, "seed must be an integer of at least 0, got -1"),
     ],
 )
@@ -225,7 +186,8 @@ def test_sweep_repeats_linear_attention():
     for kappa in (0.5, np.inf):
         point = grid | {"kappa": kappa}
         seeds = [backend.child_seed(backend.child_seed(3, _table.key(point)), r) for r in (0, 1)]
-        alone = [linear_attention(seed, **point) for seed in seeds]
+        with threadpoolctl.threadpool_limits(1):
+            alone = [linear_attention(seed, **point) for seed in seeds]
         for name in ("icl_error", "idg_error"):
             expected = [run[name] for run in alone]
             np.testing.assert_array_equal(data[f"{name}_run"].sel(kappa=kappa), expected)
@@ -234,7 +196,8 @@ def test_sweep_repeats_linear_attention():
 
 def test_simulate_repeats_linear_attention():
     runs = simulate(**POINT, runs=2, seed=5)
-    alone = [linear_attention(backend.child_seed(5, run), **POINT) for run in (0, 1)]
+    with threadpoolctl.threadpool_limits(1):
+        alone = [linear_attention(backend.child_seed(5, run), **POINT) for run in (0, 1)]
     np.testing.assert_array_equal(runs.icl_error, [run["icl_error"] for run in alone])
 
 
