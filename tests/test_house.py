@@ -125,6 +125,15 @@ def test_notebook_asserts_something(path):
 
 
 @notebooks
+def test_notebook_gives_no_other_meaning_to_what_it_imports(path):
+    nodes = [node for c in code_cells(path) for node in ast.walk(ast.parse(c.source))]
+    imports = [n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
+    imported = {(a.asname or a.name).split(".")[0] for node in imports for a in node.names}
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    assert stored.isdisjoint(imported)
+
+
+@notebooks
 def test_notebook_describes_its_figures(path):
     for cell in code_cells(path):
         about = cell.metadata.get("mystnb", {})
