@@ -18,7 +18,7 @@ from iclkit.theory import optimal_ridge
 RHO = 0.01
 
 
-def begun_with(file, lam):
+def begun_with(file: str, lam: xr.DataArray) -> xr.DataArray:
     """Go on with the ridges of an earlier session: another search finds other last digits."""
     return load(file).lam.drop_vars("tau") if Path(file).exists() else lam
 

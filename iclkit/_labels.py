@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from iclkit import _validate
+from iclkit._types import P
 
 
 def _is(value: Any, library: str, *names: str) -> bool:
@@ -43,7 +44,8 @@ def unlabelled(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarr
     except ValueError:
         raise ValueError(f"{name} must be an array, got a nested list of several lengths") from None
     with np.errstate(over="ignore"):  # in the sum that shows that all are finite
-        return _validate.array(name, plain, shape)
+        array: np.ndarray = _validate.array(name, plain, shape)
+    return array
 
 
 def _by_name(name: str, value: Any) -> bool:
@@ -83,14 +85,15 @@ def require_broadcast(values: Mapping[str, Any]) -> None:
         raise ValueError(f"{' and '.join(shapes)} must broadcast, got {said}") from None
 
 
-def labelled(*apart: str) -> Callable[[Callable], Callable]:
+def labelled(*apart: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Let a function that broadcasts its arguments, but those named, keep their labels."""
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable[P, Any]) -> Callable[P, Any]:
         signature = inspect.signature(function)
+        by_name: Callable[..., Any] = function
 
         @functools.wraps(function)
-        def keeping(*args: Any, **kwargs: Any) -> Any:
+        def keeping(*args: P.args, **kwargs: P.kwargs) -> Any:
             given = signature.bind(*args, **kwargs).arguments
             others = {name: value for name, value in given.items() if name not in apart}
             arrays = {name: value for name, value in others.items() if _by_name(name, value)}
@@ -105,7 +108,7 @@ def labelled(*apart: str) -> Callable[[Callable], Callable]:
             import xarray as xr
 
             def positional(*values: Any) -> Any:
-                return function(**(given | dict(zip(arrays, values, strict=True))))
+                return by_name(**(given | dict(zip(arrays, values, strict=True))))
 
             # Attributes of coordinates are kept; those of the arguments don't describe the result.
             result = xr.apply_ufunc(positional, *arrays.values(), join="exact", keep_attrs=True)

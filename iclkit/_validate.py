@@ -125,7 +125,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def function(name: str, value: Any) -> Callable[..., Any]:
+def function(name: str, value: object) -> Callable[..., Any]:
     """Return what can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {value!r}")

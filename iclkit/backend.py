@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -79,9 +80,7 @@ def namespace(device: str | None = None) -> ModuleType:
         return np
     problem = _gpu_problem()
     if problem is None:
-        import cupy
-
-        return cupy
+        return import_module("cupy")
     if device == "gpu":
         raise RuntimeError(f"{source} asks for a GPU, but {problem}")
     if problem != _NO_CUPY:

@@ -7,14 +7,18 @@ orange, and a ramp that grows in lightness, stay apart for colour-blind readers 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 from scipy.optimize import isotonic_regression
 
 from iclkit import _validate
+
+if TYPE_CHECKING:  # newer than the oldest matplotlib that will do
+    from matplotlib.typing import RcKeyType
 
 # Inches: the width of the text column, one panel or two side by side.
 SIZE = (6.4, 3.9)
@@ -26,7 +30,7 @@ COLOURS = {"icl": "#3a7fd0", "idg": "#d1600f", "bayes": "#808080", "neutral": "#
 _AXES = "matplotlib axes"
 _END = "end-of-line"  # marks the names that `spread_labels` may move
 
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "axes.edgecolor": COLOURS["neutral"],
     "axes.facecolor": "none",
     "axes.formatter.use_mathtext": True,
@@ -267,7 +271,8 @@ def spread_labels(ax: Axes) -> None:
     True
     """
     _validate.instance("ax", ax, Axes, _AXES)
-    names = [text for text in ax.texts if text.get_gid() == _END]
+    labels = [text for text in ax.texts if isinstance(text, Annotation)]
+    names = [text for text in labels if text.get_gid() == _END]
     to_points = 72 / ax.figure.dpi
     wanted = np.array([ax.transData.transform(text.xy)[1] for text in names]) * to_points
     order = np.argsort(wanted)

@@ -251,7 +251,7 @@ def prediction_error(gamma: Any, moments: Moments) -> float:
     """
     gamma = _validate.array("gamma", gamma, (None, None))
     moments = _check(moments, like=gamma)
-    d = moments.A.shape[0]
+    d: int = moments.A.shape[0]
     gamma = _validate.array("gamma", gamma, (d, d + 1))
     xp = array_namespace(gamma)
     inner = xp.sum(gamma * (gamma @ moments.B - 2 * moments.A))

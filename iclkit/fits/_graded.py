@@ -46,7 +46,8 @@ def least_squares(
     # One equation a row is left, all independent: the shortest solution is in their span.
     q, r, order = _factor((rows * units).T)
     reached = (basis.T @ rhs)[order]
-    return units * (q @ solve_triangular(r, reached, trans="T", check_finite=False))
+    solution: np.ndarray = q @ solve_triangular(r, reached, trans="T", check_finite=False)
+    return units * solution
 
 
 def second_moments(triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

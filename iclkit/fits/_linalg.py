@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,11 @@ def conjugate_gradients(
     if not (is_cupy_array(rhs) or is_numpy_array(rhs)):
         # Correct for any library, at the price of copies to the host.
         xp, b = array_namespace(rhs), np.asarray(rhs)
-        operators = (lambda v, f=f: np.asarray(f(xp.asarray(v))) for f in operators)
+
+        def on_host(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            return lambda v: np.asarray(f(xp.asarray(v)))
+
+        operators = on_host(operator), on_host(preconditioner)
     shape, steps = 2 * rhs.shape, []
     A, M = (LinearOperator(shape, matvec=f, dtype=b.dtype) for f in operators)
     with np.errstate(all="ignore"):  # a breakdown shows in the solution
@@ -100,14 +103,15 @@ def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
     array of the shape of `rhs`
         The solution z.
     """
+    how = {"lower": True, "trans": int(transpose)}
     if is_numpy_array(factor):
         import scipy.linalg
 
         # A look at every number of the factor would take as long as the solve.
-        solve = partial(scipy.linalg.solve_triangular, check_finite=False)
-    elif is_cupy_array(factor):
+        return scipy.linalg.solve_triangular(factor, rhs, check_finite=False, **how)
+    if is_cupy_array(factor):
         from cupyx.scipy.linalg import solve_triangular as solve
-    else:
-        # The array API has no triangular solve: correct for any library, at the price of an LU.
-        return array_namespace(factor).linalg.solve(factor.T if transpose else factor, rhs)
-    return solve(factor, rhs, lower=True, trans=int(transpose))
+
+        return solve(factor, rhs, **how)
+    # The array API has no triangular solve: correct for any library, at the price of an LU.
+    return array_namespace(factor).linalg.solve(factor.T if transpose else factor, rhs)

@@ -67,12 +67,14 @@ def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     right = 1 / ((1 + steps) * t.max())
 
     def z(u: np.ndarray) -> np.ndarray:
-        return 1 / u - d / n * np.sum(t / (t * u[:, None] - 1), axis=1)
+        values: np.ndarray = 1 / u - d / n * np.sum(t / (t * u[:, None] - 1), axis=1)
+        return values
 
     lowest, highest = max(z(left).max(), 0.0), z(right).min()
     # Where the left edge vanishes, the least eigenvalue is as if one row more had been there.
     lowest = max(lowest, t.min() / (4 * max(n, d * t.size) ** 2))
-    return (n * highest + ridge) / (n * lowest + ridge)
+    condition: float = (n * highest + ridge) / (n * lowest + ridge)
+    return condition
 
 
 def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
@@ -129,12 +131,14 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
         return low
 
     def poles(q: np.ndarray) -> np.ndarray:
-        return (n * t * q[:, None] + ridge) / (n * t + ridge)
+        values: np.ndarray = (n * t * q[:, None] + ridge) / (n * t + ridge)
+        return values
 
     ridgeless = right * (1 + d * t.size / n / steps)
     lowest = z(left, np.zeros_like(left), poles(left).min(axis=1)).max()
     highest = z(right, poles(right).max(axis=1), ridgeless).min()
-    return highest / max(lowest, 1 / (4 * n**2))
+    condition: float = highest / max(lowest, 1 / (4 * n**2))
+    return condition
 
 
 def iterations(
@@ -188,7 +192,8 @@ def iterations(
         return 0.0
     primal = solver == "primal-cg"
     condition = (whitened_condition if primal else plain_condition)(t, d, n, ridge)
-    return (0.37 if primal else 0.5) * condition**0.5 * np.log(2 / rtol)
+    found: float = (0.37 if primal else 0.5) * condition**0.5 * np.log(2 / rtol)
+    return found
 
 
 def operations(solver: str, n: int, d: int, iterations: float, float32: bool = False) -> float:
@@ -233,6 +238,7 @@ def operations(solver: str, n: int, d: int, iterations: float, float32: bool = F
     float32 = _validate.flag("float32", float32)
     product = 4 * n * d**2 * (1.2 + 25 / d)
     side, _, method = solver.partition("-")
+    form: float
     if method == "cg":
         return (iterations * (0.5 if float32 else 1.0) + 3) * product
     if side == "dual":

@@ -297,13 +297,13 @@ def fit_gamma_path(
     """
     x, h, y = _data(x, h, y)
     n, d = x.shape
-    lams = _validate.nonnegative("lams", lams)
-    if lams.ndim != 1 or lams.size == 0:
-        raise ValueError(f"lams must be a sequence of at least one, got shape {lams.shape}")
+    wanted = _validate.nonnegative("lams", lams)
+    if wanted.ndim != 1 or wanted.size == 0:
+        raise ValueError(f"lams must be a sequence of at least one, got shape {wanted.shape}")
     _validate.choice("solver", solver, ("auto", "cg", "eigen"))
     rtol = _tolerance(rtol)
     data = _moderate(x, h, y)
-    ridges, shrinkage = zip(*(data.ridge(float(lam) * n / d) for lam in lams), strict=True)
+    ridges, shrinkage = zip(*(data.ridge(float(lam) * n / d) for lam in wanted), strict=True)
     least = min(ridges)
     low = array_namespace(x).float64
     problem = Problem(*data[:3], least, Metric.of(*data[:2], least), rtol, low)
@@ -424,7 +424,7 @@ def _choose(problem: Problem) -> str:
     if min(costs.values(), default=np.inf) > _WORTH_A_CHOICE:
         for name in solvers:
             costs[name] = cost.operations(name, n, d, problem.iterations(name), float32)
-    return min(costs, key=costs.get)
+    return min(costs, key=costs.__getitem__)
 
 
 def _repetitive(problem: Problem) -> bool:

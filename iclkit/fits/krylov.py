@@ -97,7 +97,8 @@ def conjugate_gradients(
 
     def size_of(residual: Any, square: float) -> float:
         if norm is None:
-            return square**0.5
+            root: float = square**0.5
+            return root
         return _validate.scalar(_validate.real, "norm of a residual", norm(residual))
 
     size = size_of(rhs, square)

@@ -6,7 +6,7 @@ takes a `Problem` to a `Solution`, and is entered in `SOLVERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,7 +194,7 @@ class Problem(NamedTuple):
     def limit(self, solver: str) -> int:
         """Say after how many iterations a solver is given up."""
         # Without rounding, as many as there are unknowns would do.
-        unknowns = min(self.x.shape[0], self.metric.scale.size)
+        unknowns: int = min(self.x.shape[0], self.metric.scale.size)
         return round(min(5 * self.iterations(solver), 10 * unknowns)) + 100
 
 
@@ -432,7 +432,8 @@ def _solve_definite(matrix: Any, rhs: Any, ridge: float, margin: float = 100.0) 
 
 
 def _precision(matrix: Any) -> float:
-    return matrix.shape[0] * float(array_namespace(matrix).finfo(matrix.dtype).eps)
+    rounding: float = matrix.shape[0] * float(array_namespace(matrix).finfo(matrix.dtype).eps)
+    return rounding
 
 
 def _from_features(problem: Problem) -> Any:
@@ -461,7 +462,8 @@ def _from_spectrum(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any
     matrix *= units[:, None]
     matrix *= units[None, :]
     rank = min(problem.x.shape[0], problem.metric.scale.size)
-    solution = _spectral_solve(*xp.linalg.eigh(matrix), units * rhs, problem.ridge, rank)
+    values, vectors = xp.linalg.eigh(matrix)
+    solution = _spectral_solve(values, vectors, units * rhs, problem.ridge, rank)
     return gamma(units * solution)
 
 
@@ -487,39 +489,40 @@ SOLVERS: dict[str, Callable[[Problem], Solution]] = dict(
 # Many ridges at once -----------------------------------------------------------------------------
 
 
-def _path_by_cg(problem: Problem, ridges: list[float]) -> tuple[list[Any], int]:
+def _path_by_cg(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], int]:
     x, h, y = problem[:3]
     n, d = x.shape
-    common = {"rtol": problem.rtol / 3, "maxiter": problem.limit("dual-cg")}
+    rtol, maxiter = problem.rtol / 3, problem.limit("dual-cg")
     if n <= d * (d + 1):
         solutions, iterations = conjugate_gradients(
-            lambda z: predict(x, h, adjoint(x, h, z)), y, ridges, **common
+            lambda z: predict(x, h, adjoint(x, h, z)), y, ridges, rtol=rtol, maxiter=maxiter
         )
         return [adjoint(x, h, z) for z in solutions], iterations
     return conjugate_gradients(
         lambda gamma: normal(x, h, gamma),
         adjoint(x, h, y),
         ridges,
+        rtol=rtol,
+        maxiter=maxiter,
         norm=lambda gradient: _norm(problem.metric.whiten(gradient)),
-        **common,
     )
 
 
-def _path_by_eigen(problem: Problem, ridges: list[float]) -> tuple[list[Any], int]:
+def _path_by_eigen(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], int]:
     x, h, y = problem[:3]
     n, d = x.shape
     xp = array_namespace(x)
     if n <= d * (d + 1):
-        spectrum = xp.linalg.eigh(kernel(x, h))
-        return [adjoint(x, h, _spectral_solve(*spectrum, y, ridge, n)) for ridge in ridges], 0
-    spectrum = xp.linalg.eigh(gram(x, h))
+        values, vectors = xp.linalg.eigh(kernel(x, h))
+        return [adjoint(x, h, _spectral_solve(values, vectors, y, ridge, n)) for ridge in ridges], 0
+    values, vectors = xp.linalg.eigh(gram(x, h))
     rhs = xp.reshape(adjoint(x, h, y), (-1,))
     return [
-        xp.reshape(_spectral_solve(*spectrum, rhs, ridge, n), (d, d + 1)) for ridge in ridges
+        xp.reshape(_spectral_solve(values, vectors, rhs, ridge, n), (d, d + 1)) for ridge in ridges
     ], 0
 
 
-PATH_SOLVERS: dict[str, Callable[[Problem, list[float]], tuple[list[Any], int]]] = {
+PATH_SOLVERS: dict[str, Callable[[Problem, Sequence[float]], tuple[list[Any], int]]] = {
     "cg": _path_by_cg,
     "eigen": _path_by_eigen,
 }

@@ -39,14 +39,15 @@ def describe(measure: Callable[..., Any]) -> str:
 
 def identify(measure: Callable[..., Any]) -> str:
     """Describe a measure with a digest of its source; TypeError if that does not say what it is."""
-    function = measure.func if type(measure) is functools.partial else measure
+    function, bound = measure, dict[str, Any]()
+    if type(measure) is functools.partial:
+        function, bound = measure.func, measure.keywords
     # The name of a lambda, a method or a local function is not an identifier.
     plain = isinstance(function, FunctionType) and function.__qualname__.isidentifier()
     if not plain or function.__closure__:
         raise _unknown(measure, "is not a function at the top of a module, nor a partial of one")
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    bound = {} if function is measure else measure.keywords
     for name, value in (defaults | bound).items():
         if not isinstance(value, (bool, int, float, str, np.number, np.bool, type(None))):
             raise _unknown(measure, f"has {name}={value!r}, which is not a number or a word")

@@ -52,7 +52,7 @@ def decode(raw: bytes) -> xr.Dataset:
     return xr.load_dataset(io.BytesIO(raw), engine="scipy")
 
 
-def load(file: str | os.PathLike) -> xr.Dataset:
+def load(file: str | os.PathLike[str]) -> xr.Dataset:
     """Read the result of a sweep, and check that it is as it was written.
 
     Parameters

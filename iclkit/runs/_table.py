@@ -182,9 +182,9 @@ class Table:
                 raise ValueError(f"has the point {say(point)}, which is not in grid")
         rows = [self._row[key(point)] for point in theirs.points]
         runs = {
-            name.removesuffix("_run"): np.reshape(column.values, (len(rows), -1))
+            str(name).removesuffix("_run"): np.reshape(column.values, (len(rows), -1))
             for name, column in stored.data_vars.items()
-            if name.endswith("_run")
+            if str(name).endswith("_run")
         }
         failed = runs.pop("failed", None)
         size = stored.sizes.get("run", 0)
@@ -227,7 +227,7 @@ class Table:
 
     def _start(self, values: Mapping[str, float]) -> None:
         """Make room for what is measured, as the first run tells."""
-        taken = {*self._coords.variables, *self._dims, *_TAKEN}
+        taken = {str(name) for name in (*self._coords.variables, *self._dims, *_TAKEN)}
         made = [f"{name}{end}" for name in values for end in ("", "_se", "_run")]
         fit = made and all(map(_is_name, values))
         if not fit or len({*made, *taken}) < len(made) + len(taken):

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def outcomes(tasks: list[Task], workers: int | None, device: str) -> Iterator[It
             results.close()
 
 
-def _on_dask(client: Any, tasks: list[Task], device: str) -> Iterator[Outcome]:
+def _on_dask(client: Any, tasks: list[Task], device: str) -> Generator[Outcome, None, None]:
     """Use the client that joblib was given: joblib itself waits for ever for a task that failed."""
     from distributed import as_completed
 

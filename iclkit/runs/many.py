@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import xarray as xr
@@ -82,7 +82,7 @@ def simulate(
     >>> bool((five.icl_error[:3] == three.icl_error).all())
     True
     """
-    point = {
+    point: dict[str, Any] = {
         "d": d, "tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam,
         "assignment": assignment,
     }  # fmt: skip
@@ -115,7 +115,7 @@ def _progress(title: str, total: int) -> tqdm:
 def sweep(
     measure: Callable[..., dict[str, float]],
     grid: Mapping[str, Any],
-    file: str | os.PathLike | None = None,
+    file: str | os.PathLike[str] | None = None,
     *,
     seed: int,
     precision: float = 0.01,
@@ -255,7 +255,7 @@ def sweep(
         session = {"wall_time": about["wall_time"] + time.monotonic() - start}
         return table.dataset().assign_attrs(about | session)
 
-    def is_answer(stored: xr.Dataset | None) -> bool:
+    def is_answer(stored: xr.Dataset | None) -> TypeGuard[xr.Dataset]:
         return stored is not None and not table.missing() and _same_request(stored, about, coords)
 
     # A file is whole at any time: one that is finished needs no lock, and no folder to put it in.
@@ -283,7 +283,8 @@ def sweep(
                 if table.samples:
                     store.write_soon()
 
-        warned, made = set(), 0
+        warned: set[tuple[type[Warning], str]] = set()
+        made = 0
         with _progress(name.rpartition(".")[2], 0) as bar:
             while missing := [pair for pair in table.missing() if pair not in failures]:
                 bar.total = table.predicted()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iclkit import _validate, backend
+from iclkit._types import Seed, checked
 from iclkit.data.contexts import draw_statistics
 from iclkit.data.moments import population_moments, prediction_error, task_moments
 from iclkit.data.tasks import ASSIGNMENTS, assign_tasks, draw_tasks
@@ -41,8 +42,9 @@ def _sizes(
     return _Sizes(n, n if fresh else _validate.size("kappa", kappa, d, "k = kappa * d"), ell, fresh)
 
 
+@checked(_sizes)
 def linear_attention(
-    seed: int | np.random.SeedSequence,
+    seed: Seed,
     *,
     d: int,
     tau: float,
@@ -115,6 +117,3 @@ def linear_attention(
         "icl_error": prediction_error(gamma, population),
         "idg_error": prediction_error(gamma, pretraining),
     }
-
-
-linear_attention.check = _sizes  # `sweep` calls it at every point before anything is computed

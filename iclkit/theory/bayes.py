@@ -21,6 +21,7 @@ from scipy.special import expit
 
 from iclkit import _validate, backend
 from iclkit._labels import labelled
+from iclkit._types import Seed, checked
 from iclkit.data.contexts import draw_contexts
 from iclkit.data.tasks import PRIORS, assign_tasks, draw_tasks
 
@@ -200,12 +201,14 @@ def _posterior(alpha: Any, rho: Any) -> _Posterior:
 def _information(posterior: _Posterior, alpha: Any) -> np.ndarray:
     v, c, spent = posterior
     # The sum of the logs is at most −2·spent, so that no more than a digit cancels.
-    return -(_log(v, spent) + alpha * _log(c, spent / alpha) + spent) / 2
+    nats: np.ndarray = -(_log(v, spent) + alpha * _log(c, spent / alpha) + spent) / 2
+    return nats
 
 
 def _log(value: Any, missing: Any) -> np.ndarray:
     """Log of value = 1 − missing, exact to rounding near 0 and near 1."""
-    return np.where(missing < 0.5, np.log1p(-np.minimum(missing, 0.5)), np.log(value))
+    log: np.ndarray = np.where(missing < 0.5, np.log1p(-np.minimum(missing, 0.5)), np.log(value))
+    return log
 
 
 def _tempered(z: Any, alpha: Any, rho: Any, sphere: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -221,8 +224,9 @@ def _tempered(z: Any, alpha: Any, rho: Any, sphere: Any) -> tuple[np.ndarray, np
     return _information(_Posterior(v, c, spent), alpha) - gain, error
 
 
-def _excess_divergence(z, alpha, rho, sphere, target) -> np.ndarray:
-    return _tempered(z, alpha, rho, sphere)[0] - target
+def _excess_divergence(z: Any, alpha: Any, rho: Any, sphere: Any, target: Any) -> np.ndarray:
+    excess: np.ndarray = _tempered(z, alpha, rho, sphere)[0] - target
+    return excess
 
 
 # Estimators -----------------------------------------------------------------------------------
@@ -401,8 +405,9 @@ def _sizes(
     return k, _validate.size("alpha", alpha, d, "ell = alpha * d")
 
 
+@checked(_sizes)
 def estimators(
-    seed: int | np.random.SeedSequence,
+    seed: Seed,
     *,
     d: int,
     alpha: float,
@@ -468,6 +473,3 @@ def estimators(
         ):
             errors[f"{model}_{name}_error"] = rho + float(((mean - w) ** 2).sum()) / (contexts * d)
     return errors
-
-
-estimators.check = _sizes  # `iclkit.runs.sweep` calls it at every point before it computes

@@ -22,6 +22,7 @@ from scipy.special import zeta
 
 from iclkit import _validate, backend
 from iclkit._labels import labelled, refuse, unlabelled
+from iclkit._types import Seed, checked
 from iclkit.data.contexts import draw_contexts
 from iclkit.data.tasks import draw_tasks
 
@@ -218,8 +219,10 @@ def _one_minus(step: Any, x: np.ndarray) -> np.ndarray:
     real = np.real(step)
     (a, b), (c, d) = _halves(real), _halves(x)
     error = ((a * c - real * x) + a * d + b * c) + b * d
-    rest = (1 - real * x) - error
-    return rest - 1j * (np.imag(step) * x) if np.iscomplexobj(step) else rest
+    rest: np.ndarray = (1 - real * x) - error
+    if np.iscomplexobj(step):
+        rest = rest - 1j * (np.imag(step) * x)
+    return rest
 
 
 def _halves(value: Any) -> tuple[Any, Any]:
@@ -487,7 +490,9 @@ def untied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
     return _at_each_point(least, alpha, depth, noise)
 
 
-def _at_each_point(risk: Callable, alpha: Any, depth: Any, noise: Any) -> Any:
+def _at_each_point(
+    risk: Callable[[float, int, float], float], alpha: Any, depth: Any, noise: Any
+) -> Any:
     for name, value in (("alpha", alpha), ("depth", depth), ("noise", noise)):
         _validate.refuse_subclasses(name, value)
 
@@ -617,8 +622,20 @@ def descent_layers(steps: Any, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(compare, -step * label) for step in steps]
 
 
+def _descent_sizes(
+    *, d: int, alpha: float, rho: float, depth: int, tied: bool, contexts: int = 1
+) -> int:
+    d = _validate.count("d", d)
+    _validate.count("contexts", contexts)
+    _validate.scalar(_validate.nonnegative, "rho", rho)
+    _validate.count("depth", depth)
+    _validate.flag("tied", tied)
+    return _validate.size("alpha", alpha, d, "ell = alpha * d")
+
+
+@checked(_descent_sizes)
 def gradient_descent(
-    seed: int | np.random.SeedSequence,
+    seed: Seed,
     *,
     d: int,
     alpha: float,
@@ -676,17 +693,3 @@ def gradient_descent(
         found = found + step * d / ell * np.einsum("nid,ni->nd", drawn.tokens, residual)
     # Conjugate steps in pairs leave a real result, up to rounding.
     return {"risk": float(np.mean((np.real(found) - w) ** 2))}
-
-
-def _descent_sizes(
-    *, d: int, alpha: float, rho: float, depth: int, tied: bool, contexts: int = 1
-) -> int:
-    d = _validate.count("d", d)
-    _validate.count("contexts", contexts)
-    _validate.scalar(_validate.nonnegative, "rho", rho)
-    _validate.count("depth", depth)
-    _validate.flag("tied", tied)
-    return _validate.size("alpha", alpha, d, "ell = alpha * d")
-
-
-gradient_descent.check = _descent_sizes  # `iclkit.runs.sweep` calls it before it computes

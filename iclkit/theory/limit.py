@@ -289,10 +289,10 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
     q = (1 + rho) / alpha
     most = _most_freedom(tau, kappa, q, ridged=True)
 
-    def fit(z, tau, kappa, q, most):
+    def fit(z: Any, tau: Any, kappa: Any, q: Any, most: Any) -> _Equivalent:
         return _from_freedom(*_split(z, most), most, q, tau, kappa)
 
-    def error(z, tau, kappa, rho, q, most):
+    def error(z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any) -> np.ndarray:
         solution = fit(z, tau, kappa, q, most)
         return _from_equivalent(solution, tau, kappa, rho, q, rho, q)[_TESTS.index(test)]
 
@@ -409,7 +409,7 @@ class _Equivalent(NamedTuple):
     slack: np.ndarray  # 1 − s/τ, the share of contexts that the fit does not use up
 
 
-def _parameters(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> list[np.ndarray]:
+def _parameters(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndarray, ...]:
     return np.broadcast_arrays(
         _validate.positive("tau", tau),
         _validate.positive("alpha", alpha),
@@ -430,14 +430,16 @@ def _stieltjes(x: Any, ratio: Any, gap: Any) -> np.ndarray:
     b = x + gap
     root = np.hypot(b, 2 * np.sqrt(x * ratio))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(b < 0, (root - b) / (2 * x * ratio), 2 / (b + root))
+        m: np.ndarray = np.where(b < 0, (root - b) / (2 * x * ratio), 2 / (b + root))
+    return m
 
 
 def _most_freedom(tau: Any, kappa: Any, q: Any, ridged: Any) -> np.ndarray:
     """Return the degrees of freedom s that the data allow."""
     most = np.minimum(tau, 1.0)
     # With endless contexts the features have rank κ, and a ridge never spends more than that.
-    return np.where((q == 0) & ridged, np.minimum(most, kappa), most)
+    allowed: np.ndarray = np.where((q == 0) & ridged, np.minimum(most, kappa), most)
+    return allowed
 
 
 def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equivalent:
@@ -460,7 +462,7 @@ def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equiva
         return _Equivalent(m, xi, slack)
 
 
-def _from_freedom(s, rest, most, q, tau, kappa) -> _Equivalent:
+def _from_freedom(s: Any, rest: Any, most: Any, q: Any, tau: Any, kappa: Any) -> _Equivalent:
     u, unspent, slack = _state(s, rest, most, q, tau, kappa)
     return _Equivalent(s * u, unspent / (s * u), slack)
 
@@ -470,7 +472,9 @@ def _split(z: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return most * expit(-z), most * expit(z)
 
 
-def _state(s, rest, most, q, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _state(
+    s: Any, rest: Any, most: Any, q: Any, tau: Any, kappa: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return u = M_{κ/s}(q), 1 − s and 1 − s/τ, from s and rest = most − s."""
     near = _one_minus_ratio(most, kappa) + rest / kappa
     gap = np.where(rest < s, near, _one_minus_ratio(s, kappa))
@@ -478,12 +482,13 @@ def _state(s, rest, most, q, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.nda
     return u, unspent, _one_minus_ratio(most, tau) + rest / tau
 
 
-def _log_ridge_excess(z, most, q, tau, kappa, lam) -> np.ndarray:
+def _log_ridge_excess(z: Any, most: Any, q: Any, tau: Any, kappa: Any, lam: Any) -> np.ndarray:
     """Log of the ridge that leads to s(z), over the wanted one: increasing in z."""
     s, rest = _split(z, most)
     u, unspent, slack = _state(s, rest, most, q, tau, kappa)
     with np.errstate(divide="ignore"):
-        return np.log(unspent) + np.log(slack) - np.log(s) - np.log(u) - np.log(lam)
+        excess: np.ndarray = np.log(unspent) + np.log(slack) - np.log(s) - np.log(u) - np.log(lam)
+    return excess
 
 
 def _errors(
@@ -515,7 +520,7 @@ def _errors(
 
 
 def _from_equivalent(
-    solution: _Equivalent, tau, kappa, rho, q, rho_test, q_test
+    solution: _Equivalent, tau: Any, kappa: Any, rho: Any, q: Any, rho_test: Any, q_test: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     m, xi, slack = solution
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -536,7 +541,9 @@ def _from_equivalent(
     return icl, idg
 
 
-def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np.ndarray]:
+def _endless_contexts(
+    tau: Any, kappa: Any, rho: Any, q_test: Any, rho_test: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """Limits λ → 0, then α → ∞, of both errors for κ ≤ min(τ, 1), where M_κ(q) diverges."""
     most = np.minimum(tau, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -551,7 +558,7 @@ def _endless_contexts(tau, kappa, rho, q_test, rho_test) -> tuple[np.ndarray, np
     return icl, idg
 
 
-def _stationary_ridge(xi, tau, kappa, rho, q, test: str) -> np.ndarray:
+def _stationary_ridge(xi: Any, tau: Any, kappa: Any, rho: Any, q: Any, test: str) -> np.ndarray:
     """Refine λ* from an effective ridge nearby.
 
     Near its minimum an error is flat to rounding; its slope is not, and has a root there.
@@ -567,17 +574,18 @@ def _stationary_ridge(xi, tau, kappa, rho, q, test: str) -> np.ndarray:
         bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
         newton = np.where(bend > 0, np.clip(-slope / bend, -_STEP, _STEP), 0.0)
         xi = xi * np.exp(newton)
-    return xi * _from_effective_ridge(xi, tau, kappa, q).slack
+    ridge: np.ndarray = xi * _from_effective_ridge(xi, tau, kappa, q).slack
+    return ridge
 
 
-def _from_effective_ridge(xi, tau, kappa, q) -> _Equivalent:
+def _from_effective_ridge(xi: Any, tau: Any, kappa: Any, q: Any) -> _Equivalent:
     m = _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa))
     spent = (q + 1 / (1 + m / kappa)) * m
     slack = np.where(spent < 0.5, 1 - spent / tau, _one_minus_ratio(1.0, tau) + xi * m / tau)
     return _Equivalent(m, xi, slack)
 
 
-def _ridgeless_state(z, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ridgeless_state(z: Any, tau: Any, kappa: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return c, f = tr RG = cm and h = qm for the fit without ridge, as z goes over all reals.
 
     From α = ∞ at z = -inf, c grows to 1, while f falls to 0; there is q = ch/f.
@@ -589,7 +597,7 @@ def _ridgeless_state(z, tau, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return c, low * rest, (s - low) + low * y
 
 
-def _stationary_noise(z, tau, kappa, test: str) -> np.ndarray:
+def _stationary_noise(z: Any, tau: Any, kappa: Any, test: str) -> np.ndarray:
     """Noise ρ_s at which an error without ridge is stationary in α at a given z, see there."""
     c, f, h = _ridgeless_state(z, tau, kappa)
     p = f / kappa  # 1 − c
@@ -612,13 +620,14 @@ def _stationary_noise(z, tau, kappa, test: str) -> np.ndarray:
     return np.where(np.isinf(tau) | np.isinf(kappa), np.inf, noise)
 
 
-def _finite_optimum(tau, kappa, rho, test: str) -> np.ndarray:
+def _finite_optimum(tau: Any, kappa: Any, rho: Any, test: str) -> np.ndarray:
     """Best α where the noise is above ρ_c."""
 
-    def excess(z, tau, kappa, rho):
+    def excess(z: Any, tau: Any, kappa: Any, rho: Any) -> np.ndarray:
         noise = _stationary_noise(z, tau, kappa, test)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(noise > 0, np.log(noise), -1e3) - np.log(rho)
+            above: np.ndarray = np.where(noise > 0, np.log(noise), -1e3) - np.log(rho)
+        return above
 
     # Where ρ_s turns, its first root is below its maximum, and α = 0 may be better than that. On
     # the border of that region ρ_s stays bounded, and close to it a root is at α = 0 to rounding.

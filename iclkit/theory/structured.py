@@ -210,7 +210,8 @@ def _effective_ridge(
             left, right = unspent + max(samples - most, 0), lost + max(most - samples, 0)
         else:
             left, right = samples, spent + lost
-        return np.log(left) - np.log(right)
+        distance: float = np.log(left) - np.log(right)
+        return distance
 
     # Increasing in z; at an end that is the root, rounding decides about the sign.
     width = np.log(high / low)
@@ -219,7 +220,8 @@ def _effective_ridge(
     if not excess(width) > 0:
         return high
     # At worst this bisects in every third step: 2000 leave nothing to be found.
-    return low * np.exp(brentq(excess, 0.0, width, xtol=1e-15, rtol=1e-15, maxiter=2000))
+    root: float = low * np.exp(brentq(excess, 0.0, width, xtol=1e-15, rtol=1e-15, maxiter=2000))
+    return root
 
 
 def _equivalent(law: _Law, x: float, kappa: float) -> tuple[float, np.ndarray, np.ndarray]:

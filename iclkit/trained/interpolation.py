@@ -176,7 +176,7 @@ def _descend(
             return (*state[:5], state.damping * 4)
 
         kept = jax.lax.cond(better, accept, refuse, None)
-        return _State(*kept, state.iteration + 1, earlier)
+        return _State._make((*kept, state.iteration + 1, earlier))
 
     start = residual(flat)
     rows, gram = linearise(flat)

@@ -118,12 +118,15 @@ class Fixed:
     def __call__(self, key: Any, shape: tuple[int, int]) -> Sample:
         """Draw; what does not fill a minibatch rests."""
         n = self.sample.targets.shape[0]
+        drawn: Sample
         if shape == (1, n):
-            return jax.tree.map(lambda leaf: leaf[None], self.sample)
+            drawn = jax.tree.map(lambda leaf: leaf[None], self.sample)
+            return drawn
         if shape[0] * shape[1] > n:
             raise ValueError(f"shape must hold at most the n = {n} prompts there are, got {shape}")
         rows = jax.random.permutation(key, n)[: shape[0] * shape[1]].reshape(shape)
-        return jax.tree.map(lambda leaf: leaf[rows], self.sample)
+        drawn = jax.tree.map(lambda leaf: leaf[rows], self.sample)
+        return drawn
 
 
 @jax.tree_util.register_dataclass

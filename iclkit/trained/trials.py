@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, partial, update_wrapper
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy.stats import ortho_group
 from threadpoolctl import threadpool_limits
 
 from iclkit import _validate, backend
+from iclkit._types import P, Run, Seed, checked
 from iclkit.data.contexts import draw_contexts
 from iclkit.data.moments import population_moments, prediction_error
 from iclkit.data.tasks import draw_tasks
@@ -44,7 +45,6 @@ from iclkit.trained.prompts import (
 )
 from iclkit.trained.train import adamw, fit
 
-Seed = int | np.random.SeedSequence
 Measure = Callable[[Seed], dict[str, Any]]
 
 _double = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, jnp.float64))
@@ -62,21 +62,22 @@ _RAISES = """
 """
 
 
-def _trial(prepare: Callable[..., Measure]) -> Callable[..., dict[str, float]]:
+def _trial(prepare: Callable[P, Measure]) -> Run[P, Measure]:
     """Make a trial of a function that checks a point and returns what is done with a seed."""
 
-    @wraps(prepare)
-    def trial(seed: Seed, **point: Any) -> dict[str, float]:
-        measure = prepare(**point)
+    @checked(prepare)
+    def trial(seed: Seed, *args: P.args, **point: P.kwargs) -> dict[str, float]:
+        measure = prepare(*args, **point)
         # NumPy's products are too small to be shared; XLA has threads of its own.
         with jax.enable_x64(True), threadpool_limits(1):
             return {name: float(value) for name, value in measure(seed).items()}
 
+    update_wrapper(trial, prepare)
     seed = inspect.Parameter("seed", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Seed)
     point = inspect.signature(prepare).parameters.values()
-    trial.__signature__ = inspect.Signature([seed, *point], return_annotation=dict[str, float])
-    trial.__doc__ = prepare.__doc__.rstrip() + "\n" + _RAISES
-    trial.check = prepare  # `iclkit.runs.sweep` calls it at every point before it computes
+    signature = inspect.Signature([seed, *point], return_annotation=dict[str, float])
+    vars(trial)["__signature__"] = signature  # an attribute that types know nothing of
+    trial.__doc__ = f"{(prepare.__doc__ or '').rstrip()}\n{_RAISES}"
     return trial
 
 
@@ -187,8 +188,8 @@ def _learning(
     network, (d, ell, rho) = _model(model), _context(d, alpha, rho)
     n, (batches,) = _validate.size("tau", tau, d**2, "n = tau * d**2"), _counts(batches=batches)
     optimiser = adamw(steps, rate, schedule=schedule, decay=decay)
-    cast = {"float64": _double, "float32": _single}
-    cast = cast[_validate.choice("dtype", dtype, tuple(cast))]
+    casts = {"float64": _double, "float32": _single}
+    cast = casts[_validate.choice("dtype", dtype, tuple(casts))]
     if batches > n:
         raise ValueError(f"batches must be at most n = {n}, got {batches}")
 
@@ -293,12 +294,15 @@ def interpolates(
     ValueError: iterations must be an integer of at least 1, got 0
     """
     learn, errors = _learning(model, d, tau, alpha, rho, steps, rate, schedule, batches, decay)
-    options = {"iterations": _validate.count("iterations", iterations), "goal": INTERPOLATED / 10}
+    iterations = _validate.count("iterations", iterations)
 
     def measure(seed: Seed) -> dict[str, Any]:
         start, params = learn(seed)
         before = errors(start, params)
-        end = polish(_model(model).predict, params, start.sample, **options)
+        end = polish(
+            _model(model).predict, params, start.sample,
+            iterations=iterations, goal=INTERPOLATED / 10,
+        )  # fmt: skip
         return {
             "interpolated": end.loss < INTERPOLATED,
             "train_loss": before["train_loss"],
@@ -660,4 +664,5 @@ def _rotations(seed: np.random.SeedSequence, directions: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if directions == 1:
         return rng.choice([-1.0, 1.0], (4096, 1, 1))
-    return ortho_group.rvs(directions, size=4096, random_state=rng)
+    turns: np.ndarray = ortho_group.rvs(directions, size=4096, random_state=rng)
+    return turns
