@@ -13,12 +13,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
+from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
 from iclkit import _validate
 
 if TYPE_CHECKING:  # newer than the oldest matplotlib that will do
-    from matplotlib.typing import RcKeyType
+    from matplotlib.typing import ColorType, RcKeyType
 
 # Inches: the width of the text column, one panel or two side by side.
 SIZE = (6.4, 3.9)
@@ -125,7 +126,15 @@ def _check(ax: Any, colour: Any, label: Any) -> None:
         _validate.instance("label", label, str, "a string")
 
 
-def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, **line: Any) -> None:
+def theory(
+    ax: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    colour: ColorType,
+    label: str | None = None,
+    **line: Any,
+) -> None:
     """Draw a theory curve as a line, named at its right end; divergences leave the frame.
 
     Parameters
@@ -179,11 +188,11 @@ def theory(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None, *
 
 def simulation(
     ax: Axes,
-    x: Any,
-    mean: Any,
-    error: Any,
+    x: ArrayLike,
+    mean: ArrayLike,
+    error: ArrayLike | None,
     *,
-    colour: Any,
+    colour: ColorType,
     label: str | None = None,
     published: bool = False,
 ) -> None:
@@ -283,7 +292,9 @@ def spread_labels(ax: Axes) -> None:
         names[place].set_position((6, shifts[rank] + step * rank - wanted[place]))
 
 
-def limit(ax: Axes, x: Any, y: Any, *, colour: Any, label: str | None = None) -> None:
+def limit(
+    ax: Axes, x: ArrayLike, y: ArrayLike, *, colour: ColorType, label: str | None = None
+) -> None:
     """Draw a limiting curve, dotted.
 
     Parameters
@@ -364,7 +375,9 @@ def threshold(ax: Axes, x: float, name: str) -> None:
     )  # fmt: skip
 
 
-def histogram(ax: Axes, samples: Any, bins: Any, *, colour: Any, label: str | None = None) -> None:
+def histogram(
+    ax: Axes, samples: ArrayLike, bins: ArrayLike, *, colour: ColorType, label: str | None = None
+) -> None:
     """Draw a normalised histogram, as a filled outline.
 
     Parameters

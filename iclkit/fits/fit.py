@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from numpy.typing import ArrayLike, DTypeLike
 
 from iclkit import _validate, backend
 from iclkit.data.moments import Moments, prediction_error
@@ -124,7 +125,7 @@ def fit_gamma(
     lam: float = 0.0,
     *,
     solver: str = "auto",
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     rtol: float = 1e-5,
 ) -> Fit:
     """Minimise Σ(y − xᵀΓh)² + (n/d)·lam·‖Γ‖² over Γ.
@@ -240,7 +241,7 @@ def fit_gamma(
 
 
 def fit_gamma_path(
-    x: Any, h: Any, y: Any, lams: Sequence[float], *, solver: str = "auto", rtol: float = 1e-5
+    x: Any, h: Any, y: Any, lams: ArrayLike, *, solver: str = "auto", rtol: float = 1e-5
 ) -> FitPath:
     """Minimise Σ(y − xᵀΓh)² + (n/d)·lam·‖Γ‖² over Γ for several lam at about the price of one.
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from numpy.typing import ArrayLike
 from scipy.optimize import elementwise
 from scipy.special import expit
 
@@ -31,7 +32,7 @@ _FAR = 690  # exp(-690) is about the least number that floats resolve
 
 
 @labelled()
-def ridge_error(alpha: Any, rho: Any) -> Any:
+def ridge_error(alpha: ArrayLike, rho: ArrayLike) -> Any:
     """Error of Bayes ridge, the least possible on new tasks.
 
     Parameters
@@ -71,7 +72,7 @@ def ridge_error(alpha: Any, rho: Any) -> Any:
 
 
 @labelled()
-def mutual_information(alpha: Any, rho: Any) -> Any:
+def mutual_information(alpha: ArrayLike, rho: ArrayLike) -> Any:
     """Nats per dimension that a context tells about its task, s_c.
 
     Parameters
@@ -111,7 +112,9 @@ def mutual_information(alpha: Any, rho: Any) -> Any:
 
 
 @labelled()
-def dmmse_error(alpha: Any, rho: Any, log_diversity: Any, *, prior: str = "sphere") -> Any:
+def dmmse_error(
+    alpha: ArrayLike, rho: ArrayLike, log_diversity: ArrayLike, *, prior: str = "sphere"
+) -> Any:
     """Error on new tasks of the posterior mean over exp(d·log_diversity) tasks: a conjecture.
 
     Parameters
@@ -168,19 +171,19 @@ def dmmse_error(alpha: Any, rho: Any, log_diversity: Any, *, prior: str = "spher
     untempered = ridge_error(alpha, rho)
     threshold = mutual_information(alpha, rho)
     # Endless contexts are, to all digits, contexts longer than any argument allows.
-    alpha = np.minimum(alpha, 1e100)
+    length: np.ndarray = np.minimum(alpha, 1e100)
     with np.errstate(divide="ignore", invalid="ignore"):
-        v, c, spent = _posterior(alpha, rho)
+        v, c, spent = _posterior(length, rho)
         # The unknown is z = log(rest/spent), as in `iclkit.theory`, between β = 1 and β = 0: it
         # resolves v near 0 and near 1, and needs no β where ρ = 0 and all that counts is t.
-        low = np.fmax(np.log(np.where(alpha < 1, alpha * c, v) / spent), -_FAR)
+        low = np.fmax(np.log(np.where(length < 1, length * c, v) / spent), -_FAR)
     high = np.full_like(low, _FAR)
     # Beyond these, more or less diversity makes no difference to the digits of the error.
-    most = _tempered(low, alpha, rho, sphere)[0]
+    most = _tempered(low, length, rho, sphere)[0]
     target = np.clip(wanted, 1e-36 * np.minimum(most, 1.0), most)
-    arguments = (alpha, rho, sphere, target)
+    arguments = (length, rho, sphere, target)
     z = elementwise.find_root(_excess_divergence, (low, high), args=arguments).x
-    return np.where(wanted >= threshold, untempered, _tempered(z, alpha, rho, sphere)[1])[()]
+    return np.where(wanted >= threshold, untempered, _tempered(z, length, rho, sphere)[1])[()]
 
 
 class _Posterior(NamedTuple):

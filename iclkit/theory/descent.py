@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import minimize_scalar
 from scipy.special import zeta
@@ -149,7 +150,7 @@ def _check_law(law: Law) -> Law:
 # Risks ----------------------------------------------------------------------------------------
 
 
-def descent_risk(steps: Any, law: Law, ridge: float = 0.0) -> float:
+def descent_risk(steps: ArrayLike, law: Law, ridge: float = 0.0) -> float:
     """Risk after gradient steps of given sizes.
 
     Parameters
@@ -393,7 +394,7 @@ def _jacobi(law: Law, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @labelled()
-def tied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
+def tied_risk(alpha: ArrayLike, depth: ArrayLike, noise: ArrayLike = 0.0) -> Any:
     """Least risk per dimension of L equal layers, isotropic tokens.
 
     Parameters
@@ -441,7 +442,7 @@ def tied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
 
 
 @labelled()
-def untied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
+def untied_risk(alpha: ArrayLike, depth: ArrayLike, noise: ArrayLike = 0.0) -> Any:
     """Least risk per dimension of any L steps, isotropic tokens.
 
     Parameters
@@ -491,7 +492,7 @@ def untied_risk(alpha: Any, depth: Any, noise: Any = 0.0) -> Any:
 
 
 def _at_each_point(
-    risk: Callable[[float, int, float], float], alpha: Any, depth: Any, noise: Any
+    risk: Callable[[float, int, float], float], alpha: ArrayLike, depth: ArrayLike, noise: ArrayLike
 ) -> Any:
     for name, value in (("alpha", alpha), ("depth", depth), ("noise", noise)):
         _validate.refuse_subclasses(name, value)
@@ -584,7 +585,7 @@ def _shaped(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
     return value
 
 
-def descent_layers(steps: Any, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def descent_layers(steps: ArrayLike, d: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Write gradient steps as layers of linear attention.
 
     Parameters

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import elementwise
 from scipy.special import expit
 
@@ -36,7 +37,7 @@ _STEP = 0.015
 
 
 @labelled()
-def stieltjes(x: Any, kappa: Any) -> Any:
+def stieltjes(x: ArrayLike, kappa: ArrayLike) -> Any:
     """M_κ(x) = tr (R + x)⁻¹ for the covariance R of k = κd random tasks.
 
     Parameters
@@ -76,7 +77,9 @@ def stieltjes(x: Any, kappa: Any) -> Any:
 
 
 @labelled()
-def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) -> Any:
+def effective_ridge(
+    tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, lam: ArrayLike = 0.0
+) -> Any:
     """Ridge ξ that makes a fit with unlimited data equal, on average, to one with n contexts.
 
     Parameters
@@ -119,15 +122,15 @@ def effective_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0) 
 
 @labelled("tasks")
 def icl_error(
-    tau: Any,
-    alpha: Any,
-    kappa: Any,
-    rho: Any,
-    lam: Any = 0.0,
+    tau: ArrayLike,
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    rho: ArrayLike,
+    lam: ArrayLike = 0.0,
     *,
-    tasks: Any = None,
-    alpha_test: Any = None,
-    rho_test: Any = None,
+    tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    alpha_test: ArrayLike | None = None,
+    rho_test: ArrayLike | None = None,
 ) -> Any:
     """Error on new tasks: the in-context-learning error e_ICL.
 
@@ -182,15 +185,15 @@ def icl_error(
 
 @labelled("tasks")
 def idg_error(
-    tau: Any,
-    alpha: Any,
-    kappa: Any,
-    rho: Any,
-    lam: Any = 0.0,
+    tau: ArrayLike,
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    rho: ArrayLike,
+    lam: ArrayLike = 0.0,
     *,
-    tasks: Any = None,
-    alpha_test: Any = None,
-    rho_test: Any = None,
+    tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    alpha_test: ArrayLike | None = None,
+    rho_test: ArrayLike | None = None,
 ) -> Any:
     """Error on new contexts of the pretraining tasks: the in-distribution error e_IDG.
 
@@ -241,7 +244,9 @@ def idg_error(
 
 
 @labelled()
-def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
+def optimal_ridge(
+    tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, *, test: str = "icl"
+) -> Any:
     """Ridge λ* ≥ 0 at which an error is smallest.
 
     Parameters
@@ -311,7 +316,7 @@ def optimal_ridge(tau: Any, alpha: Any, kappa: Any, rho: Any, *, test: str = "ic
 
 
 @labelled()
-def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
+def critical_noise(tau: ArrayLike, kappa: ArrayLike, *, test: str = "icl") -> Any:
     """Noise ρ_c above which a finite context length is the best one in pretraining without ridge.
 
     Parameters
@@ -353,7 +358,7 @@ def critical_noise(tau: Any, kappa: Any, *, test: str = "icl") -> Any:
 
 
 @labelled()
-def optimal_context(tau: Any, kappa: Any, rho: Any, *, test: str = "icl") -> Any:
+def optimal_context(tau: ArrayLike, kappa: ArrayLike, rho: ArrayLike, *, test: str = "icl") -> Any:
     """Context length α* at which pretraining without ridge leads to the smallest error.
 
     Parameters
@@ -409,7 +414,9 @@ class _Equivalent(NamedTuple):
     slack: np.ndarray  # 1 − s/τ, the share of contexts that the fit does not use up
 
 
-def _parameters(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndarray, ...]:
+def _parameters(
+    tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, lam: ArrayLike
+) -> tuple[np.ndarray, ...]:
     return np.broadcast_arrays(
         _validate.positive("tau", tau),
         _validate.positive("alpha", alpha),

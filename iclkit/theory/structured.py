@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from iclkit import _validate
@@ -77,7 +78,12 @@ def power_law_tasks(nu: float, d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def errors(
-    tasks: Any, tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any = 0.0
+    tasks: ArrayLike | tuple[ArrayLike, ArrayLike],
+    tau: ArrayLike,
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    rho: ArrayLike,
+    lam: ArrayLike = 0.0,
 ) -> tuple[Any, Any]:
     """Both errors for tasks of a given law: what `iclkit.theory.icl_error` and its twin return.
 

@@ -25,7 +25,7 @@ compiled = cache(jax.jit)
 _EPSILON = 1e-6  # under the root of layer normalisation, as in paper 1's code
 
 
-def _dense(key: Any, rows: int, columns: int, *, bias: bool = True) -> dict[str, Any]:
+def _dense(key: jax.Array, rows: int, columns: int, *, bias: bool = True) -> dict[str, Any]:
     kernel = jax.nn.initializers.lecun_normal()(key, (rows, columns), float)
     return {"kernel": kernel, "bias": jnp.zeros(columns)} if bias else {"kernel": kernel}
 
@@ -82,7 +82,7 @@ class Linear:
     (111, 47)
     """
 
-    def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
+    def init(self, key: jax.Array, d: int, width: int | None = None) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d; the width is d by default."""
         d, h = _sizes(d, width)
         *keys, last = jax.random.split(key, 4)
@@ -306,7 +306,7 @@ class Blocks:
         _validate.flag("mlp", self.mlp)
         _validate.flag("residual", self.residual)
 
-    def init(self, key: Any, d: int, width: int | None = None) -> dict[str, Any]:
+    def init(self, key: jax.Array, d: int, width: int | None = None) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d; the width is d by default."""
         d, h = _sizes(d, width)
         first, last, *keys = jax.random.split(key, 2 + self.depth)

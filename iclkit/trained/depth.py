@@ -76,7 +76,7 @@ class Layers:
         _validate.choice("layers", self.layers, LAYERS)
         _validate.count("depth", self.depth)
 
-    def init(self, key: Any, d: int, start: str) -> dict[str, Any]:
+    def init(self, key: jax.Array, d: int, start: str) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d.
 
         Every layer makes a gradient step of size 1/L if `start` is "equal". If it is "random",

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -214,7 +215,7 @@ class Threshold(NamedTuple):
     width: float
 
 
-def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
+def fit_threshold(log_n: ArrayLike, successes: ArrayLike, tries: ArrayLike) -> Threshold:
     """Fit thresholds by maximum likelihood, with one width for all dimensions.
 
     Parameters
@@ -268,7 +269,7 @@ def fit_threshold(log_n: Any, successes: Any, tries: Any) -> Threshold:
 
 
 def fit_exponent(
-    d: Any, n: Any, interpolated: Any, *, draws: int = 1000, seed: int = 0
+    d: ArrayLike, n: ArrayLike, interpolated: ArrayLike, *, draws: int = 1000, seed: int = 0
 ) -> tuple[float, np.ndarray]:
     """Fit the exponent of n ∝ d^a to thresholds, and say by a bootstrap how uncertain it is.
 

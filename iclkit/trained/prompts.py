@@ -115,7 +115,7 @@ class Fixed:
 
     sample: Sample
 
-    def __call__(self, key: Any, shape: tuple[int, int]) -> Sample:
+    def __call__(self, key: jax.Array, shape: tuple[int, int]) -> Sample:
         """Draw; what does not fill a minibatch rests."""
         n = self.sample.targets.shape[0]
         drawn: Sample
@@ -151,7 +151,7 @@ class Listed:
     ell: int = _fixed()
     rho: float = _fixed()
 
-    def __call__(self, key: Any, shape: tuple[int, ...]) -> Sample:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> Sample:
         """Draw, in the precision of the tasks."""
         (k, d), dtype = self.tasks.shape, self.tasks.dtype
         picks, tokens, noise = jax.random.split(key, 3)
@@ -184,7 +184,7 @@ class Fresh:
     rho: float = _fixed()
     dtype: str = _fixed()
 
-    def __call__(self, key: Any, shape: tuple[int, ...]) -> Sample:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> Sample:
         """Draw."""
         tasks, tokens, noise = jax.random.split(key, 3)
         w = jax.random.normal(tasks, (*shape, self.d), self.dtype)
@@ -220,7 +220,7 @@ class Rotated:
     weights: Any  # of shape (D,)
     ell: int = _fixed()
 
-    def __call__(self, key: Any, shape: tuple[int, ...]) -> Sample:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> Sample:
         """Draw, in the precision of the pool."""
         picks, tokens, tasks = jax.random.split(key, 3)
         turn = self.pool[jax.random.randint(picks, shape, 0, len(self.pool))]
@@ -256,7 +256,7 @@ class Grams:
     rest: float = _fixed()
     ell: int = _fixed()  # at least d
 
-    def __call__(self, key: Any, shape: tuple[int, ...]) -> Sample:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> Sample:
         """Draw, in the precision of the spectrum."""
         d, dtype = self.spectrum.size, self.spectrum.dtype
         below, diagonal, tasks, beyond = jax.random.split(key, 4)

@@ -75,7 +75,7 @@ def fit(
     optimiser: optax.GradientTransformation,
     steps: int,
     *,
-    key: Any,
+    key: jax.Array,
     shape: tuple[int, int],
 ) -> tuple[Any, np.ndarray]:
     """Train a network on the mean squared error.
@@ -150,7 +150,7 @@ def fit(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _rounds(
-    predict: Any, optimiser: Any, shape: Any, state: Any, draw: Any, key: Any, numbers: Any
+    predict: Any, optimiser: Any, shape: Any, state: Any, draw: Any, key: jax.Array, numbers: Any
 ) -> tuple[Any, Any]:
     """Draw, make the steps, and so on: once for each of `numbers`."""
 

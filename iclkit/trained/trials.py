@@ -94,7 +94,7 @@ def _model(name: str, allowed: tuple[str, ...] = tuple(MODELS)) -> Any:
     return MODELS[_validate.choice("model", name, allowed)]
 
 
-def _keys(seed: np.random.SeedSequence, count: int) -> list[Any]:
+def _keys(seed: np.random.SeedSequence, count: int) -> list[jax.Array]:
     return [jax.random.key(int(number)) for number in seed.generate_state(count)]
 
 
@@ -381,7 +381,7 @@ def linear_threshold(
 
 
 def _fit(
-    predict: Any, params: Any, draw: Any, optimiser: Any, steps: int, size: int, key: Any
+    predict: Any, params: Any, draw: Any, optimiser: Any, steps: int, size: int, key: jax.Array
 ) -> tuple[Any, np.ndarray]:
     params, draw = _single((params, draw))
     end, losses = fit(predict, params, draw, optimiser, steps, key=key, shape=(100, size))
