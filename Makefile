@@ -66,6 +66,7 @@ lab: setup
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 # requirements.txt is exported from the newest versions that pyproject.toml allows, for every
 # platform and Python at once, with hashes and without a word of where they came from.
@@ -75,5 +76,5 @@ lock: setup
 		--output-file requirements.txt
 
 clean:
-	rm -rf .venv _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv _build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find iclkit tests book -name __pycache__ -type d -prune -exec rm -rf {} +
