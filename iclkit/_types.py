@@ -14,6 +14,8 @@ R = TypeVar("R")
 
 
 class _Function(Protocol[P]):
+    """What is called with a seed and a point."""
+
     def __call__(self, seed: Seed, *args: P.args, **kwargs: P.kwargs) -> dict[str, float]: ...
 
 
