@@ -65,8 +65,7 @@ def link(app, what, name, obj, options, lines):
     described, section = set(), None  # its parameters or fields, and where we are
 
     def meant(word):
-        front = getattr(importlib.import_module(PACKAGE), word, None)
-        item = getattr(obj if what == "module" else inspect.getmodule(obj), word, front)
+        item = getattr(obj if what == "module" else inspect.getmodule(obj), word, None)
         of_no_interest = word in described or (inspect.ismodule(item) and what != "module")
         return None if of_no_interest else path_of(item)
 
@@ -114,13 +113,10 @@ class LinkNames(SphinxPostTransform):
         """Carry this out for one document."""
         libraries = {line.split(".")[0] for line in ELSEWHERE.read_text().splitlines()[3:]}
         known = re.compile(rf"({'|'.join(libraries | {PACKAGE})})(\.\w+)+")
+        taken = (nodes.reference, nodes.title, addnodes.pending_xref)
         for literal in list(self.document.findall(nodes.literal)):
             name = literal.astext()
-            if not re.fullmatch(r"\w+(\.\w+)+", name) or name.split(".")[0] not in known | {
-                PACKAGE
-            }:
-                continue
-            if isinstance(literal.parent, (nodes.reference, nodes.title, addnodes.pending_xref)):
+            if not known.fullmatch(name) or isinstance(literal.parent, taken):
                 continue
             about = {"refdomain": "py", "reftype": "obj", "reftarget": name, "refexplicit": True}
             xref = addnodes.pending_xref("", literal.deepcopy(), refdoc=self.env.docname, **about)

@@ -186,6 +186,18 @@ def test_public_function_is_documented(function):
     assert [name for name in parameters if not re.search(rf"\b{name}\b", doc)] == []
 
 
+# What is named of other libraries: the lines of an inventory for Sphinx after its head.
+ELSEWHERE = [
+    line.split()[0] for line in (ROOT / "_ext" / "elsewhere.inv").read_text().splitlines()[3:]
+]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_is_named_of_another_library_exists(name):
+    if not name.startswith("cupy."):
+        pkgutil.resolve_name(name)
+
+
 # The paths are given by hand where the interpreter sees nothing that is installed.
 PATHS = [str(ROOT), str(Path(lazy_loader.__file__).parents[1])]
 WITHOUT_SITE = f"import sys; sys.path += {PATHS}\n"

@@ -16,6 +16,8 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
+from sphinx.util.inventory import InventoryFile
+from test_house import ELSEWHERE, PUBLIC
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
@@ -180,3 +182,54 @@ def test_links_within_the_book_lead_somewhere():
             if not (SITE / target).exists() or (anchor and anchor not in anchors.get(target, ())):
                 dead.append(f"{page}: {link}")
     assert dead == []
+
+
+def text_of(page):
+    return (SITE / page).read_text(encoding="utf-8")
+
+
+def test_reference_has_every_public_name_and_no_private_one():
+    with (SITE / "objects.inv").open("rb") as stream:
+        inventory = InventoryFile.load(stream, "", os.path.join)
+    pages = {
+        name: place[2].partition("#")[0]
+        for kind, entries in inventory.items()
+        for name, place in entries.items()
+        if kind.startswith("py:")
+    }
+    assert PUBLIC.keys() - pages.keys() == set()
+    assert {page.rpartition("/")[0] for page in pages.values()} == {"book/reference"}
+    assert [name for name in pages if re.search(r"\._(?!_call__$)", name)] == []
+
+
+def test_reference_leads_to_the_chapters():
+    pages = [page for page in PAGES if page.startswith("book/reference/")]
+    for page in pages:
+        text = re.sub(r"<[^>]*>", "", text_of(page))
+        assert re.findall(r"\b(?:eq|lem|prop|thm)-[a-z][\w-]*", text) == [], page
+    # One of each kind, with the number that the chapter gives it and the chapter's title.
+    theory = text_of("book/reference/theory.html")
+    entry = theory[theory.index('id="iclkit.theory.optimal_context"') :].partition("</dd></dl>")[0]
+    for label, kind in (("equation-eq-stationary-noise", ""), ("thm-critical-noise", "Theorem ")):
+        (where,) = {page for page in PAGES if f'id="{label}"' in text_of(page)}
+        link = rf'<a [^>]*href="\.\./{re.escape(where[5:])}#{label}"[^>]*>(?:<[^>]*>)*{kind}\(?\d'
+        assert re.search(link, entry), label
+        title = re.search(r"<title>\d+\. (.*?) &#8212;", text_of(where))[1]
+        assert re.search(rf'href="\.\./{re.escape(where[5:])}"[^>]*><em>{title}</em>', entry)
+
+
+def test_names_in_the_chapters_lead_to_the_reference():
+    code = re.compile(
+        r'(<a [^>]*href="([^"]*)"[^>]*>)?<code class="[^"]*literal[^"]*">'
+        r'<span class="pre">(iclkit(?:\.\w+)+)</span></code>'
+    )
+    found = [(page, *match.groups()) for page in PAGES for match in code.finditer(text_of(page))]
+    assert [(page, name) for page, link, _, name in found if not link] == []
+    assert ("book/notation.html", "reference/theory.html#iclkit.theory.icl_error") in {
+        (page, href) for page, _, href, _ in found
+    }
+
+
+def test_what_is_listed_of_other_libraries_is_referred_to():
+    text = "".join(text_of(page) for page in PAGES)
+    assert [name for name in ELSEWHERE if f'#{name}" title=' not in text] == []

@@ -130,14 +130,14 @@ def sweep(
     ----------
     measure : function
         One run, such as `linear_attention`: called as ``measure(seed, **point)`` with a
-        numpy.random.SeedSequence and one value of each parameter, it returns finite numbers by
+        `numpy.random.SeedSequence` and one value of each parameter, it returns finite numbers by
         name, the same names each time, and depends on nothing else. If it has an attribute
         ``check``, that is called as ``check(**point)`` at every point before anything is computed.
         A `functools.partial` binds parameters by name, for the check, too.
     grid : mapping from str
         Each parameter's value or values, numbers (inf allowed, NaN not) or words: a scalar; a 1-D
         sequence without repetitions, which makes a dimension of the parameter's name; or an
-        xarray.DataArray with dimensions of its own, so that parameters can go together (τ = 0.2 α
+        `xarray.DataArray` with dimensions of its own, so that parameters can go together (τ = 0.2 α
         along "alpha"). They are broadcast against each other.
     file : path, optional
         Where results are kept: a run is on disk as soon as the last write is a second ago, or 30
