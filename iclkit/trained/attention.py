@@ -19,7 +19,7 @@ from iclkit import _validate
 from iclkit.trained._jax import jax, jnp, ravel_pytree
 from iclkit.trained.prompts import Sample
 
-#: Compile a function, and the same function only once: that of one model serves all its networks.
+# Compile a function, and the same function only once: that of one model serves all its networks.
 compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = cache(jax.jit)
 
 _EPSILON = 1e-6  # under the root of layer normalisation, as in paper 1's code
