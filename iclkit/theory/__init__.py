@@ -4,6 +4,10 @@ The errors of the fitted Γ* and their optima are names of this room: `icl_error
 it. They are in `limit`; `structured` takes over from it where tasks have a spectrum. `bayes` has
 the estimators to compare with, and `descent` what layers of linear attention can do with one
 context. Read `limit` first; the others stand alone.
+
+The limit is d → ∞ with ℓ/d = α, k/d = κ and n/d² = τ fixed. Arguments that are arrays broadcast.
+Labelled arrays stay labelled: an `xarray.DataArray` meets others by the names of its dimensions,
+and the result has all of these, with their coordinates.
 """
 
 import lazy_loader

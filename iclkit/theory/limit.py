@@ -1,12 +1,9 @@
 r"""The limit theory: Stieltjes transform, effective ridge and the two errors, in closed form.
 
-Arguments that are arrays broadcast. Labelled arrays stay labelled: an `xarray.DataArray` meets
-others by the names of its dimensions, and the result has all of these, with their coordinates.
-
-Limit: d → ∞ with ℓ/d = α, k/d = κ, n/d² = τ fixed. Throughout q = (1 + ρ)/α, and "tr" is the
-normalised trace (1/d)Tr. Every quantity is a sum, product or quotient of nonnegative numbers, so
-nothing cancels. What makes that possible is the choice of the unknown: not the effective ridge ξ,
-but the degrees of freedom s = tr B(B + ξ)⁻¹ that the fit spends, for which
+Throughout q = (1 + ρ)/α, and "tr" is the normalised trace (1/d)Tr. Every quantity is a sum,
+product or quotient of nonnegative numbers, so nothing cancels. What makes that possible is the
+choice of the unknown: not the effective ridge ξ, but the degrees of freedom s = tr B(B + ξ)⁻¹ that
+the fit spends, for which
 
     M_κ(q + ξ) = s·u,   ξ = (1 − s)/(s·u),   u = M_{κ/s}(q),   λ = ξ·(1 − s/τ).
 
