@@ -28,5 +28,5 @@ sweep(
     "book/data/threshold-width.nc",
     name="linear_attention",
     seed=82,
-    runs=(300, 300),
+    runs=(200, 200),
 )
