@@ -7,6 +7,7 @@ import pytest
 
 from iclkit.backend import streams
 from iclkit.data.contexts import draw_statistics
+from iclkit.data.moments import task_moments
 from iclkit.data.tasks import assign_tasks, draw_tasks
 from iclkit.fits import cost
 from iclkit.fits.fit import fit_gamma
@@ -122,6 +123,35 @@ def test_foretold_iterations_are_right_on_average():
         ratios[solver].append(foretold / fit_gamma(*data, solver=solver).iterations)
     for found in ratios.values():
         assert 0.85 < np.exp(np.mean(np.log(found))) < 1.18, found
+
+
+@pytest.mark.parametrize(("alpha", "kappa"), [(10, np.inf), (10, 2.0), (1, 0.5), (100, 0.5)])
+@pytest.mark.parametrize("beyond", [-8, -2, 0, 1, 3, 8])
+def test_foretold_iterations_near_the_threshold(alpha, kappa, beyond):
+    """The bound alone is up to 60 times too large there."""
+    d, D = 12, 156
+    n, draw = D + beyond, streams(2)
+    k = n if kappa == np.inf else round(kappa * d)
+    tasks = draw_tasks(k, d, draw.tasks)
+    each = tasks[assign_tasks(n, k, draw.tasks, assignment="balanced")]
+    data = draw_statistics(each, alpha * d, 0.1, draw)
+    t = np.linalg.eigvalsh(task_moments(tasks, alpha * d, 0.1).B) / d
+    solver = "dual-cg" if beyond <= 0 else "primal-cg"
+    measured = fit_gamma(*data, solver=solver).iterations
+    assert 0.6 < measured / cost.iterations(solver, n, d, t) < 1.6
+    assert fit_gamma(*data).solver not in ("dual-cg", "primal-cg")
+
+
+@pytest.mark.parametrize("d", [24, 50, 100, 200])
+def test_a_factor_is_chosen_at_the_threshold(d):
+    """However few iterations the forecast allows for, a factor is far cheaper there."""
+    D, t = d * (d + 1), np.ones(d + 1)
+    for n, side in ((D - 1, "dual"), (D, "dual"), (D + 1, "primal")):
+        prices = [
+            cost.operations(name, n, d, cost.iterations(name, n, d, t), float32=True)
+            for name in (f"{side}-mixed", f"{side}-cg")
+        ]
+        assert 5 * prices[0] < prices[1]
 
 
 def test_costs_grow_as_they_say():
