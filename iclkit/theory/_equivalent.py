@@ -110,7 +110,7 @@ def _log_ridge_excess(z, most, q, tau, kappa, lam) -> np.ndarray:
 
 
 def shift(m, xi, q, kappa) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x = q + ξ, c = 1/(1 + m/κ) and x + c², whose root is where the spectrum of R begins."""
+    """Return x = q + ξ, c = 1/(1 + m/κ) and x + c², which is 0 where the spectrum of R begins."""
     c = 1 / (1 + m / kappa)
     # What is left of q below zero is lost in the sum where m is large, but x = (1 − cm)/m as well.
     x = np.where((xi < 0) & (q * m > 1), (1 - c * m) / m, q + xi)
