@@ -395,14 +395,15 @@ def _best_below_zero(tau, kappa, rho, q, test: str) -> tuple[np.ndarray, np.ndar
         return _equivalent.errors(solution, tau, kappa, rho, q, noise, q)[which]
 
     point = (tau, kappa, rho, q, most)
-    lowest = error(_COARSE_BELOW[:, None], *point, rho).argmin(axis=0)
-    middle = np.clip(lowest, 1, _COARSE_BELOW.size - 2)
-    around = tuple(_COARSE_BELOW[middle + step] for step in (-1, 0, 1))
-    fine = elementwise.find_minimum(error, around, args=(*point, rho))
-    z = np.where(fine.success, fine.x, around[1])
-    least = np.where(lowest > 0, error(z, *point, rho), np.inf)
-    z = z + _stationary(lambda offset: error(z + offset, *point, 0.0))
-    return _equivalent.ridge_below(most * expit(z), tau, q, kappa), least
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = error(_COARSE_BELOW[:, None], *point, rho).argmin(axis=0)
+        middle = np.clip(lowest, 1, _COARSE_BELOW.size - 2)
+        around = tuple(_COARSE_BELOW[middle + step] for step in (-1, 0, 1))
+        fine = elementwise.find_minimum(error, around, args=(*point, rho))
+        z = np.where(fine.success, fine.x, around[1])
+        least = np.where(lowest > 0, error(z, *point, rho), np.inf)
+        z = z + _stationary(lambda offset: error(z + offset, *point, 0.0))
+        return _equivalent.ridge_below(most * expit(z), tau, q, kappa), least
 
 
 @labelled()

@@ -191,11 +191,11 @@ X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
             (X, H, Y, -1.0),
             {"solver": "primal"},
             ValueError,
-            "solver must be auto or dual for lam <",
+            "solver must be auto or dual for",
         ),
         ((X, H, Y, np.nan), {}, ValueError, "lam must be finite, got nan"),
         ((X, H, Y, np.inf), {}, ValueError, "lam must be finite, got inf"),
-        ((X, H, Y, 1e308), {}, ValueError, "lam must be 0 or between 1e-75 and 1e.75, got 1e.308"),
+        ((X, H, Y, 1e308), {}, ValueError, "lam must be 0 or between 1e-75 and 1e.75 in"),
         ((X, H, Y, [1.0]), {}, ValueError, "lam must be a single number"),
         ((X, H, Y), {"solver": "magic"}, ValueError, "solver must be one of auto, dual"),
         ((X, H, Y), {"dtype": "float16"}, ValueError, "dtype must be one of float32, float64"),
@@ -616,9 +616,7 @@ def test_a_ridge_that_is_too_low_is_refused_with_the_lowest(xp, n):
     found = fit_gamma(*there, 0.999 * edge)
     assert found.residual <= 1e-5 and type(found.gamma) is type(there[0])
     for lam in (1.001 * edge, 10 * edge):
-        with pytest.raises(
-            solvers.IndefiniteError, match="lam must be above -.* minimum, got -"
-        ) as e:
+        with pytest.raises(solvers.IndefiniteError, match="lam must be above -.*, got -") as e:
             fit_gamma(*there, lam)
         assert e.value.least == pytest.approx(edge, rel=1e-7)
         again = pickle.loads(pickle.dumps(e.value))
