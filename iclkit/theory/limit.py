@@ -387,7 +387,7 @@ def _best_from_zero_on(tau, kappa, rho, q, test: str) -> tuple[np.ndarray, np.nd
 
 def _best_below_zero(tau, kappa, rho, q, test: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the best ridge below zero, and its error."""
-    most, _ = _equivalent.edge(tau, q, kappa)
+    most, edge = _equivalent.edge(tau, q, kappa)
     which = _TESTS.index(test)
 
     def error(z, tau, kappa, rho, q, most, noise):
@@ -403,7 +403,8 @@ def _best_below_zero(tau, kappa, rho, q, test: str) -> tuple[np.ndarray, np.ndar
         z = np.where(fine.success, fine.x, around[1])
         least = np.where(lowest > 0, error(z, *point, rho), np.inf)
         z = z + _stationary(lambda offset: error(z + offset, *point, 0.0))
-        return _equivalent.ridge_below(most * expit(z), tau, q, kappa), least
+        ridge = _equivalent.ridge_below(most * expit(z), tau, q, kappa)
+        return np.maximum(ridge, np.nextafter(edge, 0.0)), least
 
 
 @labelled()
