@@ -29,8 +29,8 @@ sweep(
     "book/data/negative-ridge-idg.nc",
     name="change_by_ridge",
     seed=1,
-    precision=0.004,
-    runs=(12, 160),
+    precision=0.006,
+    runs=(20, 100),
 )
 
 d = xr.DataArray([12, 16, 24, 32], dims="d")
@@ -41,5 +41,5 @@ sweep(
     name="change_by_ridge",
     seed=2,
     precision=0.02,
-    runs=(12, 200),
+    runs=(20, 150),
 )
