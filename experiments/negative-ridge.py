@@ -29,7 +29,7 @@ sweep(
     "book/data/negative-ridge-idg.nc",
     name="change_by_ridge",
     seed=1,
-    precision=0.006,
+    precision=0.015,
     runs=(20, 100),
 )
 
@@ -40,6 +40,6 @@ sweep(
     "book/data/negative-ridge-icl.nc",
     name="change_by_ridge",
     seed=2,
-    precision=0.02,
-    runs=(20, 150),
+    precision=0.04,
+    runs=(20, 100),
 )
