@@ -639,7 +639,7 @@ def test_errors_diverge_at_the_edge(tau, alpha, kappa, rho):
 
 
 def boundary(test, tau, f, p):
-    """κ, q and the noise at which the best ridge is 0; eq-negative-ridge in the book."""
+    """κ, q and the noise at which the best ridge is 0; thm-negative-ridge in the book."""
     if test == "icl":
         q = (1 - f) * (1 - p) / f
         gain = p * (1 - p) ** 2 * (3 * f - 1 - f**2 * p) * (tau - 1) ** 2
