@@ -65,6 +65,14 @@ def nonnegative(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def signed(name: str, value: Any) -> np.ndarray:
+    """Return numbers of size in [1e-75, 1e75], or 0."""
+    array = real(name, value)
+    _require(name, array, np.isfinite(array), "finite")
+    _require(name, array, (array == 0) | _in_range(np.abs(array)), f"0 or {_RANGE} in size")
+    return array
+
+
 def ridge(name: str, value: Any) -> np.ndarray:
     """Return numbers in [0, 1e75], however small: what is added to a diagonal."""
     array = real(name, value)

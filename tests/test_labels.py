@@ -26,6 +26,7 @@ BROADCASTING = {
     theory.icl_error: (POINT | OTHER, {}),
     theory.idg_error: (POINT | OTHER, {}),
     theory.optimal_ridge: (RATIO | {"rho": 0.3}, {"test": "idg"}),
+    theory.ridge_edge: (RATIO | {"rho": 0.3}, {}),
     theory.critical_noise: ({"tau": 0.7, "kappa": 1.5}, {"test": "icl"}),
     theory.optimal_context: ({"tau": 0.7, "kappa": 1.5, "rho": 3.0}, {"test": "icl"}),
     bayes.ridge_error: (CONTEXT, {}),

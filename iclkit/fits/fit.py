@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from iclkit import _validate, backend
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.fits import cost, features
-from iclkit.fits.solvers import PATH_SOLVERS, SOLVERS, Metric, Problem
+from iclkit.fits.solvers import PATH_SOLVERS, SOLVERS, IndefiniteError, Metric, Problem
 
 # "auto" forms no matrix of more bytes: 46,000² numbers in float32.
 _LARGEST = 2**33
@@ -139,8 +139,9 @@ def fit_gamma(
     y : array of shape (n,)
         Labels of the queries.
     lam : float
-        Ridge λ, at least 0. Zero is the ridgeless limit: of all minimisers the one of least norm,
-        on both sides of n = d(d + 1).
+        Ridge λ. Zero is the ridgeless limit: of all minimisers the one of least norm, on both
+        sides of n = d(d + 1). A ridge may be negative while the objective keeps its minimum, see
+        the notes.
     solver : {"auto", "dual", "dual-mixed", "dual-cg", "primal", "primal-mixed", "primal-cg"}
         "dual" solves for one number a context, with the kernel (XXᵀ) ∘ (HHᵀ); "primal" for the
         entries of Γ. Alone, these words mean a direct solution in float64. "mixed" factors the
@@ -167,10 +168,10 @@ def fit_gamma(
     ValueError, TypeError
         If shapes or array libraries do not match, an array does not hold finite real numbers,
         or some beyond 1e75 or below 1e-75 alone, or columns more than a factor of 1e50 apart;
-        if `lam` is negative or not finite, `rtol` is out of range, or `solver` or `dtype` is
-        unknown; also for an iterative primal solver where n ≤ d(d + 1): there its preconditioner
-        would pick another one of the many minimisers, or of the Γ that a small ridge can hardly
-        tell apart.
+        if `lam` is not finite or is negative and too low, `rtol` is out of range, or `solver` or
+        `dtype` is unknown; also for an iterative primal solver where n ≤ d(d + 1): there its
+        preconditioner would pick another one of the many minimisers, or of the Γ that a small
+        ridge can hardly tell apart.
 
     Warns
     -----
@@ -200,6 +201,13 @@ def fit_gamma(
     one of least norm. So "auto" takes "primal" there: where fewer than D different numbers stand
     in a column of x, or some direction of x or h does not vary.
 
+    Below zero, Γ is sought in the span of the features, where all others of least norm lie, too:
+    for n ≤ d(d + 1) the objective has no minimum elsewhere. There it has one while λ is above
+    −d/n times the least eigenvalue of ΦᵀΦ, or of ΦΦᵀ for n ≤ d(d + 1); a Cholesky factor tells,
+    and if there is none, `iclkit.fits.solvers.IndefiniteError`, a ValueError, says how low λ may
+    be. So only "primal" for n > d(d + 1), or "dual", and "auto" are allowed. The ridge has no part
+    in the norm of the residual. For the limit see `iclkit.theory.ridge_edge`.
+
     Source: eq-loss, eq-primal, eq-dual and eq-whitening in the book.
 
     Examples
@@ -217,8 +225,11 @@ def fit_gamma(
     precision = _precision(dtype)
     x, h, y = _data(x, h, y, keep_float32=precision == "float32")
     n, d = x.shape
-    lam = _validate.scalar(_validate.nonnegative, "lam", lam)
+    lam = _validate.scalar(_validate.signed, "lam", lam)
     _validate.choice("solver", solver, ("auto", *SOLVERS))
+    direct = "dual" if n <= d * (d + 1) else "primal"  # regular also where the ridge is small
+    if lam < 0 and solver not in ("auto", direct):
+        raise ValueError(f"solver must be auto or {direct} for lam < 0 here, got {solver}")
     rtol = _tolerance(rtol)
     if solver in ("primal-mixed", "primal-cg") and n <= d * (d + 1):
         raise ValueError(f"solver must be a dual one or primal where n <= d(d + 1), got {solver}")
@@ -227,12 +238,16 @@ def fit_gamma(
     data = _moderate(x, h, y, columns=free)
     ridge, shrinkage = data.ridge(lam * n / d)
     low = getattr(array_namespace(x), precision)
-    problem = Problem(*data[:3], ridge, Metric.of(*data[:2], ridge), rtol, low)
+    problem = Problem(*data[:3], ridge, Metric.of(*data[:2], max(ridge, 0.0)), rtol, low)
     if free:
         problem = problem._replace(units=data.units())
-    choice = solver if solver != "auto" else _choose(problem)
-    fit = _fit(problem, choice)
-    direct = "dual" if n <= d * (d + 1) else "primal"  # regular also where the ridge is small
+    choice = solver
+    if solver == "auto":
+        choice = _choose(problem) if lam >= 0 else direct
+    try:
+        fit = _fit(problem, choice)
+    except IndefiniteError as error:
+        raise IndefiniteError.of("lam", lam, error.least / ridge * lam) from None
     spare = solver == "auto" and direct != choice and direct in _eligible(n, d, ridge)
     if spare and not fit.residual <= rtol:
         fit = _fit(problem, direct)
@@ -337,7 +352,7 @@ class _Data(NamedTuple):
         Beyond 1e25, all that it does is to divide Γ; as a number it would leave the range of
         float32.
         """
-        ridge = ridge / float(self.of_x * self.of_h) ** 2 if ridge > 0 else 0.0
+        ridge = ridge / float(self.of_x * self.of_h) ** 2 if ridge != 0 else 0.0
         return min(ridge, 1e25), 1e25 / max(ridge, 1e25)
 
     def units(self) -> Any:

@@ -25,6 +25,38 @@ _RESOLVED = 1e-6
 _FORMED = 1e10
 
 
+class IndefiniteError(ValueError):
+    """A ridge below zero is too low for the data: the objective has no minimum any more.
+
+    Attributes
+    ----------
+    least : float
+        Ridges must be above it: minus the least eigenvalue of the matrix that they are added to,
+        in the units of the ridge that was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit import fits
+    >>> x, h, y = np.array([[1.0], [2.0]]), np.array([[3.0, 0.0], [0.0, 4.0]]), np.ones(2)
+    >>> try:
+    ...     fits.fit_gamma(x, h, y, lam=-5.0)
+    ... except fits.solvers.IndefiniteError as error:
+    ...     print(error, error.least)
+    lam must be above -4.5 for these data, or the objective has no minimum, got -5.0 -4.5
+    """
+
+    def __init__(self, message: str, least: float = np.nan) -> None:
+        super().__init__(message)
+        self.least = least
+
+    @classmethod
+    def of(cls, name: str, ridge: float, least: float) -> IndefiniteError:
+        """Make one that names the argument, the value and what is allowed."""
+        said = f"{name} must be above {least} for these data, or the objective has no minimum"
+        return cls(f"{said}, got {ridge}", least)
+
+
 class Metric(NamedTuple):
     """The map g ↦ P^(-1/2) g, with P = (XᵀX ⊗ HᵀH)/n + ridge (eq-whitening in the book).
 
@@ -144,7 +176,8 @@ class Problem(NamedTuple):
     x, h, y : arrays of shape (n, d), (n, d + 1), (n,)
         The data.
     ridge : float
-        λn/d.
+        λn/d. Below 0, only the direct solver of the smaller system serves, "dual" for n ≤ d(d + 1)
+        and "primal" above.
     metric : Metric
         Of these data and this ridge.
     rtol : float
@@ -402,6 +435,12 @@ def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]
     """Solve (K + ridge) z = b by its factor, or if rounding hides a part of it, without squares."""
     n, features = problem.x.shape[0], problem.metric.scale.size
     found = None
+    if problem.ridge < 0:
+        z = _solve_definite(matrix, rhs, problem.ridge)
+        if z is None:
+            least = float(array_namespace(matrix).linalg.eigvalsh(matrix)[0])
+            raise IndefiniteError.of("ridge", problem.ridge, -least)
+        return _checked(problem, gamma(z), 0)
     if problem.ridge > 0 or matrix.shape[0] == min(n, features):
         # Where entries of Γ outnumber the contexts, the ridge alone keeps out what rounding adds
         # to Γ, and the residual does not see it.

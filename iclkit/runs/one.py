@@ -34,7 +34,7 @@ def _sizes(
     """Check the parameters of a run, and turn ratios of the theory into whole numbers."""
     d = _validate.count("d", d)
     _validate.scalar(_validate.nonnegative, "rho", rho)
-    _validate.scalar(_validate.nonnegative, "lam", lam)
+    _validate.scalar(_validate.signed, "lam", lam)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     n = _validate.size("tau", tau, d**2, "n = tau * d**2")
     ell = _validate.size("alpha", alpha, d, "ell = alpha * d")
@@ -72,7 +72,8 @@ def linear_attention(
     rho : float
         Variance of the label noise, at least 0.
     lam : float
-        Ridge λ, at least 0; zero is the ridgeless limit.
+        Ridge λ; zero is the ridgeless limit, and a negative one may be too low for a draw, see
+        `iclkit.fits.fit_gamma`.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`.
 
@@ -84,7 +85,8 @@ def linear_attention(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or n, k or ℓ rounds to 0.
+        If an argument is outside its range, or n, k or ℓ rounds to 0; an `IndefiniteError` of
+        `iclkit.fits.solvers` if λ is negative and too low for what is drawn.
 
     Notes
     -----

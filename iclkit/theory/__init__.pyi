@@ -6,10 +6,11 @@ from .limit import (
     idg_error,
     optimal_context,
     optimal_ridge,
+    ridge_edge,
     stieltjes,
 )
 
 __all__ = [
     "bayes", "critical_noise", "descent", "effective_ridge", "icl_error", "idg_error",
-    "optimal_context", "optimal_ridge", "stieltjes", "structured",
+    "optimal_context", "optimal_ridge", "ridge_edge", "stieltjes", "structured",
 ]  # fmt: skip

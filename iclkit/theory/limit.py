@@ -7,13 +7,15 @@ the fit spends, for which
 
     M_κ(q + ξ) = s·u,   ξ = (1 − s)/(s·u),   u = M_{κ/s}(q),   λ = ξ·(1 − s/τ).
 
-Without ridge s = min(τ, 1); with one, λ is monotone in s and one root is to be found.
+Without ridge s = min(τ, 1); with one, λ is monotone in s and one root is to be found. A ridge may
+be negative down to the edge λ_e, where the errors diverge, see `ridge_edge`.
 Arguments other than 0 and inf must lie between 1e-75 and 1e75, where no product overflows.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,12 +24,15 @@ from scipy.special import expit
 
 from iclkit import _validate
 from iclkit._labels import labelled
+from iclkit.theory import _equivalent
 
 _TESTS = ("icl", "idg")
-# Where extrema are looked for first: logs of one share of freedom over the other, or of y/(1 − y).
+# Where extrema are looked for first: logs of one share of freedom over the other, with a
+# ridge above zero and below, or of y/(1 − y).
 _COARSE_RIDGE = np.linspace(-80, 80, 321)
+_COARSE_BELOW = np.linspace(-150, 80, 461)
 _COARSE_CONTEXT = np.linspace(-30, 30, 61)
-# Central differences of eighth order in the log of a ridge, and their step.
+# Central differences of eighth order in the log of a ridge, or a logit, and their step.
 _SLOPE = (1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280)
 _BEND = (-1 / 560, 8 / 315, -1 / 5, 8 / 5, -205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560)
 _STEP = 0.015
@@ -70,7 +75,7 @@ def stieltjes(x: ArrayLike, kappa: ArrayLike) -> Any:
     """
     x, kappa = _validate.nonnegative("x", x), _validate.positive("kappa", kappa)
     with np.errstate(divide="ignore"):
-        return _stieltjes(x, 1 / kappa, _one_minus_ratio(1.0, kappa))[()]
+        return _equivalent.positive_root(x, 1 / kappa, _equivalent.one_minus_ratio(1.0, kappa))[()]
 
 
 @labelled()
@@ -90,12 +95,12 @@ def effective_ridge(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least 0.
+        Ridge λ, at least `ridge_edge`, which is at most 0.
 
     Returns
     -------
     float or array
-        ξ ≥ λ, broadcast over the arguments.
+        ξ ≥ λ, broadcast over the arguments; negative for λ < 0 and τ > 1.
 
     Raises
     ------
@@ -114,7 +119,8 @@ def effective_ridge(
     >>> print(theory.effective_ridge(0.5, 1.0, 1.0, 0.1, lam=0.2).round(3))
     2.275
     """
-    return _equivalent(*_parameters(tau, alpha, kappa, rho, lam)).xi[()]
+    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
+    return _solution(tau, (1 + rho) / alpha, kappa, lam)[0].xi[()]
 
 
 @labelled("tasks")
@@ -142,7 +148,7 @@ def icl_error(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least 0.
+        Ridge λ, at least `ridge_edge`, which is at most 0; with `tasks` at least 0.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -205,7 +211,7 @@ def idg_error(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least 0.
+        Ridge λ, at least `ridge_edge`, which is at most 0; with `tasks` at least 0.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -241,10 +247,61 @@ def idg_error(
 
 
 @labelled()
+def ridge_edge(tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Any:
+    """Edge λ_e ≤ 0 down to which a ridge may be lowered; there both errors diverge.
+
+    Parameters
+    ----------
+    tau : float or array
+        Pretraining contexts τ = n/d² in (0, inf].
+    alpha : float or array
+        Context length α = ℓ/d in (0, inf].
+    kappa : float or array
+        Task diversity κ = k/d in (0, inf].
+    rho : float or array
+        Variance of the label noise, at least 0.
+
+    Returns
+    -------
+    float or array
+        λ_e, broadcast over the arguments; 0 at τ = 1, and at α = ∞ for κ ≤ min(τ, 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    −λ_e is d/n times the least eigenvalue of ΦᵀΦ for τ > 1 and of ΦΦᵀ for τ < 1, in the limit. At
+    a finite d the least eigenvalue is smaller, often by much, and a fit ends before λ_e, see
+    `iclkit.fits.fit_gamma`. For κ = ∞ it is λ_e = −(1 + q)(1 − τ^(−1/2))². Source: eq-ridge-edge
+    in the book.
+
+    Examples
+    --------
+    >>> from iclkit import theory
+    >>> edge = theory.ridge_edge(tau=0.1, alpha=0.5, kappa=0.05, rho=0.0)
+    >>> print(edge.round(2))
+    -10.62
+    >>> print(theory.idg_error(0.1, 0.5, 0.05, 0.0, lam=[edge, -4.0, 0.0]).round(3))
+    [  inf 0.359 0.395]
+    """
+    tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
+    return _equivalent.edge(tau, (1 + rho) / alpha, kappa)[1][()]
+
+
+@labelled()
 def optimal_ridge(
-    tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, *, test: str = "icl"
+    tau: ArrayLike,
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    rho: ArrayLike,
+    *,
+    test: str = "icl",
+    negative: bool = False,
 ) -> Any:
-    """Ridge λ* ≥ 0 at which an error is smallest.
+    """Ridge λ* at which an error is smallest, of all λ ≥ 0 or of all that are possible.
 
     Parameters
     ----------
@@ -258,12 +315,15 @@ def optimal_ridge(
         Variance of the label noise, at least 0.
     test : {"icl", "idg"}
         The error to be minimised: on new tasks or on the pretraining tasks.
+    negative : bool
+        Whether λ may go below 0, down to `ridge_edge`.
 
     Returns
     -------
     float or array
-        λ* to about eight digits, or to those that the error shows where it hardly depends on λ,
-        broadcast over the arguments; 0 where no ridge does better.
+        λ*, broadcast over the arguments; 0 where no ridge that is allowed does better. It has about
+        ten digits, and fewer where the error hardly depends on λ: at 111 random points, half were
+        right to 5e-13, and the worst to 2e-9.
 
     Raises
     ------
@@ -273,8 +333,9 @@ def optimal_ridge(
     Notes
     -----
     A search over the degrees of freedom s of the fit, which say λ explicitly, and from there
-    Newton's method in log ξ, which says λ, too. For κ = ∞ the result is
-    λ* = (1 + q)[ρ(1 + q) + q]/τ. Source: eq-optimal-ridge in the book.
+    Newton's method in log ξ, which says λ, too, or below zero in the logit of s. For κ = ∞ the
+    result is λ* = (1 + q)[ρ(1 + q) + q]/τ. It can be negative only for τ > 2 on new tasks, and for
+    τ < 1/2 on those of pretraining. Source: eq-optimal-ridge and thm-negative-ridge in the book.
 
     Examples
     --------
@@ -285,18 +346,36 @@ def optimal_ridge(
     >>> error = theory.icl_error(2.0, 1.0, 1.0, 0.1, lam=[0.9 * best, best, 1.1 * best])
     >>> print(error.argmin())
     1
+    >>> point = {"tau": 0.1, "alpha": 0.5, "kappa": 0.05, "rho": 0.0, "test": "idg"}
+    >>> print(theory.optimal_ridge(**point), theory.optimal_ridge(**point, negative=True).round(2))
+    0.0 -7.7
     """
     _validate.choice("test", test, _TESTS)
+    _validate.flag("negative", negative)
     tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
     q = (1 + rho) / alpha
-    most = _most_freedom(tau, kappa, q, ridged=True)
+    ridge, least = _best_from_zero_on(tau, kappa, rho, q, test)
+    # On the other side of τ = 1, no ridge below zero does better than none.
+    some = (tau > 1) if test == "icl" else (tau < 1)
+    some &= _equivalent.edge(tau, q, kappa)[1] < 0 if negative else False
+    if np.any(some):
+        below, error = _best_below_zero(tau[some], kappa[some], rho[some], q[some], test)
+        ridge[some] = np.where(error < least[some], below, ridge[some])
+    return ridge[()]
 
-    def fit(z: Any, tau: Any, kappa: Any, q: Any, most: Any) -> _Equivalent:
-        return _from_freedom(*_split(z, most), most, q, tau, kappa)
+
+def _best_from_zero_on(
+    tau: Any, kappa: Any, rho: Any, q: Any, test: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best ridge from zero on and, of its error, what must be undercut."""
+    most = _equivalent.most_freedom(tau, kappa, q, ridged=True)
+
+    def fit(z: Any, tau: Any, kappa: Any, q: Any, most: Any) -> Any:
+        return _equivalent.from_freedom(*_equivalent.split(z, most), most, q, tau, kappa)
 
     def error(z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any) -> np.ndarray:
         solution = fit(z, tau, kappa, q, most)
-        return _from_equivalent(solution, tau, kappa, rho, q, rho, q)[_TESTS.index(test)]
+        return _equivalent.errors(solution, tau, kappa, rho, q, rho, q)[_TESTS.index(test)]
 
     point = (tau, kappa, rho, q, most)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -307,9 +386,35 @@ def optimal_ridge(
         z = np.where(fine.success, fine.x, around[1])
         best = fit(z, tau, kappa, q, most)
         # Where the smallest error is at λ = 0, others near it are the same to rounding.
-        better = error(z, *point) < error(-np.inf, *point) * (1 - 4 * np.finfo(float).eps)
+        at_zero, least = error(-np.inf, *point), error(z, *point)
+        better = (least < at_zero * (1 - 4 * np.finfo(float).eps)) & (lowest > 0)
         ridge = _stationary_ridge(best.xi, tau, kappa, rho, q, test)
-        return np.where(better & (lowest > 0), ridge, 0.0)[()]
+        least = np.where(better, least, at_zero) * (1 - 4 * np.finfo(float).eps)
+        return np.where(better, ridge, 0.0), least
+
+
+def _best_below_zero(
+    tau: Any, kappa: Any, rho: Any, q: Any, test: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best ridge below zero, and its error."""
+    most, edge = _equivalent.edge(tau, q, kappa)
+    which = _TESTS.index(test)
+
+    def error(z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any, noise: Any) -> Any:
+        solution = _equivalent.beyond(most * expit(z), tau, q, kappa)
+        return _equivalent.errors(solution, tau, kappa, rho, q, noise, q)[which]
+
+    point = (tau, kappa, rho, q, most)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = error(_COARSE_BELOW[:, None], *point, rho).argmin(axis=0)
+        middle = np.clip(lowest, 1, _COARSE_BELOW.size - 2)
+        around = tuple(_COARSE_BELOW[middle + step] for step in (-1, 0, 1))
+        fine = elementwise.find_minimum(error, around, args=(*point, rho))
+        z = np.where(fine.success, fine.x, around[1])
+        least = np.where(lowest > 0, error(z, *point, rho), np.inf)
+        z = z + _stationary(lambda offset: error(z + offset, *point, 0.0))
+        ridge = _equivalent.ridge_below(most * expit(z), tau, q, kappa)
+        return np.maximum(ridge, np.nextafter(edge, 0.0)), least
 
 
 @labelled()
@@ -403,14 +508,6 @@ def optimal_context(tau: ArrayLike, kappa: ArrayLike, rho: ArrayLike, *, test: s
     return best[()]
 
 
-class _Equivalent(NamedTuple):
-    """The deterministic equivalent: what the limit depends on besides q."""
-
-    m: np.ndarray  # M_κ(q + ξ)
-    xi: np.ndarray  # effective ridge ξ
-    slack: np.ndarray  # 1 − s/τ, the share of contexts that the fit does not use up
-
-
 def _parameters(
     tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, lam: ArrayLike
 ) -> tuple[np.ndarray, ...]:
@@ -419,80 +516,22 @@ def _parameters(
         _validate.positive("alpha", alpha),
         _validate.positive("kappa", kappa),
         _validate.nonnegative("rho", rho),
-        _validate.nonnegative("lam", lam),
+        _validate.signed("lam", lam),
     )
 
 
-def _one_minus_ratio(a: Any, b: Any) -> np.ndarray:
-    """1 − a/b for finite a, exact to rounding also near a = b, and 1 at b = ∞."""
-    finite = np.where(np.isinf(b), 1.0, b)
-    return np.where(np.isinf(b), 1.0, (finite - a) / finite)
-
-
-def _stieltjes(x: Any, ratio: Any, gap: Any) -> np.ndarray:
-    """Solve x m + m/(1 + ratio·m) = 1 for m ≥ 0, with gap = 1 − ratio known more exactly."""
-    b = x + gap
-    root = np.hypot(b, 2 * np.sqrt(x * ratio))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        m: np.ndarray = np.where(b < 0, (root - b) / (2 * x * ratio), 2 / (b + root))
-    return m
-
-
-def _most_freedom(tau: Any, kappa: Any, q: Any, ridged: Any) -> np.ndarray:
-    """Return the degrees of freedom s that the data allow."""
-    most = np.minimum(tau, 1.0)
-    # With endless contexts the features have rank κ, and a ridge never spends more than that.
-    allowed: np.ndarray = np.where((q == 0) & ridged, np.minimum(most, kappa), most)
-    return allowed
-
-
-def _equivalent(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> _Equivalent:
-    q = (1 + rho) / alpha
-    ridged = lam > 0
-    most = _most_freedom(tau, kappa, q, ridged)
-    s, rest = most, np.zeros_like(most)
-    if np.any(ridged):
-        arguments = [array[ridged] for array in (most, q, tau, kappa, lam)]
-        bracket = elementwise.bracket_root(_log_ridge_excess, -1.0, 1.0, args=arguments).bracket
-        root = elementwise.find_root(_log_ridge_excess, bracket, args=arguments).x
-        s, rest = s.copy(), rest.copy()
-        s[ridged], rest[ridged] = _split(root, most[ridged])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        m, xi, slack = _from_freedom(s, rest, most, q, tau, kappa)
-        # Where s is near κ, a change of s in its last digit changes u in many. With a ridge,
-        # ξ = λ/(1 − s/τ) is free of that: it depends on s the less, the more u does.
-        xi = np.where(ridged, lam / slack, xi)
-        m = np.where(ridged, _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa)), m)
-        return _Equivalent(m, xi, slack)
-
-
-def _from_freedom(s: Any, rest: Any, most: Any, q: Any, tau: Any, kappa: Any) -> _Equivalent:
-    u, unspent, slack = _state(s, rest, most, q, tau, kappa)
-    return _Equivalent(s * u, unspent / (s * u), slack)
-
-
-def _split(z: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return s and the rest of `most`, each to full relative precision, from z = log(rest/s)."""
-    return most * expit(-z), most * expit(z)
-
-
-def _state(
-    s: Any, rest: Any, most: Any, q: Any, tau: Any, kappa: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return u = M_{κ/s}(q), 1 − s and 1 − s/τ, from s and rest = most − s."""
-    near = _one_minus_ratio(most, kappa) + rest / kappa
-    gap = np.where(rest < s, near, _one_minus_ratio(s, kappa))
-    u, unspent = _stieltjes(q, s / kappa, gap), (1 - most) + rest
-    return u, unspent, _one_minus_ratio(most, tau) + rest / tau
-
-
-def _log_ridge_excess(z: Any, most: Any, q: Any, tau: Any, kappa: Any, lam: Any) -> np.ndarray:
-    """Log of the ridge that leads to s(z), over the wanted one: increasing in z."""
-    s, rest = _split(z, most)
-    u, unspent, slack = _state(s, rest, most, q, tau, kappa)
-    with np.errstate(divide="ignore"):
-        excess: np.ndarray = np.log(unspent) + np.log(slack) - np.log(s) - np.log(u) - np.log(lam)
-    return excess
+def _solution(tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[_equivalent.Equivalent, np.ndarray]:
+    """Return the equivalent, and where the errors diverge."""
+    edge = np.zeros(lam.shape)
+    below = lam < 0
+    if np.any(below):
+        edge[below] = _equivalent.edge(tau[below], q[below], kappa[below])[1]
+    if np.any(lam < edge):
+        worst = np.argmin(lam - edge)
+        raise ValueError(
+            f"lam must be at least ridge_edge, there {edge.flat[worst]}, got {lam.flat[worst]}"
+        )
+    return _equivalent.equivalent(tau, q, kappa, lam), ((tau == 1) | below) & (lam == edge)
 
 
 def _errors(
@@ -512,81 +551,41 @@ def _errors(
         tau, alpha, kappa, rho, lam, alpha_test, rho_test
     )
     q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
-    solution = _equivalent(tau, alpha, kappa, rho, lam)
-    icl, idg = _from_equivalent(solution, tau, kappa, rho, q, rho_test, q_test)
+    solution, diverges = _solution(tau, q, kappa, lam)
+    icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
 
     endless = (q == 0) & (lam == 0) & (kappa <= np.minimum(tau, 1.0))
     if np.any(endless):
-        limits = _endless_contexts(tau, kappa, rho, q_test, rho_test)
+        limits = _equivalent.endless_contexts(tau, kappa, rho, q_test, rho_test)
         icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
-    peak = (tau == 1) & (lam == 0)
-    return np.where(peak, np.inf, icl)[()], np.where(peak, np.inf, idg)[()]
-
-
-def _from_equivalent(
-    solution: _Equivalent, tau: Any, kappa: Any, rho: Any, q: Any, rho_test: Any, q_test: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    m, xi, slack = solution
-    with np.errstate(divide="ignore", invalid="ignore"):
-        x = q + xi
-        c = 1 / (1 + m / kappa)
-        D = x + c**2
-        # Traces, with G = (R + x)⁻¹ and B = q + R; see eq-traces in the book.
-        rg2 = c**2 * m / D  # tr RG²
-        f2 = c * m * ((x / D) * (m / kappa) * c + c**2 / D)  # tr R²G²
-        bg2 = m * (q + c**2) / D  # tr BG²
-        x2_g2 = (x * m) * (x / D)  # x² tr G²
-        x2_rg2 = c**2 * x2_g2  # x² tr RG²
-
-        idg = (rho + q * f2 + x2_rg2) / (slack + xi * bg2 / tau)
-        variance = idg / tau
-        icl = rho_test + x2_g2 + q_test * f2 + (1 + q_test) * bg2 * variance
-        idg = rho_test + x2_rg2 + q_test * f2 + (q_test * bg2 + q * rg2 + f2) * variance
-    return icl, idg
-
-
-def _endless_contexts(
-    tau: Any, kappa: Any, rho: Any, q_test: Any, rho_test: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Limits λ → 0, then α → ∞, of both errors for κ ≤ min(τ, 1), where M_κ(q) diverges."""
-    most = np.minimum(tau, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(np.isinf(tau), 0.0, (most - kappa) / np.abs(tau - 1))
-        variance = np.where(tau < 1, (1 - kappa) / (1 - tau) / (tau - kappa), 1 / (tau - 1)) * rho
-        # tr BG² grows like 1/q: infinite, unless ρ = 0, τ = ∞ or q_test shrinks with q.
-        growth = np.where((rho > 0) & np.isfinite(tau), np.inf, kappa * share)
-        icl = rho_test + (1 - kappa) + q_test * kappa + (1 + q_test) * growth
-        joint = (1 + rho_test) / (1 + rho) * rho * share
-        noisy = np.where(rho > 0, joint + kappa * variance, 0.0)
-        idg = rho_test + np.where(q_test > 0, q_test * (kappa + growth), noisy)
-    return icl, idg
+    return np.where(diverges, np.inf, icl)[()], np.where(diverges, np.inf, idg)[()]
 
 
 def _stationary_ridge(xi: Any, tau: Any, kappa: Any, rho: Any, q: Any, test: str) -> np.ndarray:
-    """Refine λ* from an effective ridge nearby.
+    """Refine λ* from an effective ridge nearby."""
 
-    Near its minimum an error is flat to rounding; its slope is not, and has a root there.
-    """
-    for _ in range(4):
-        errors = []
-        for distance in range(-4, 5):
-            solution = _from_effective_ridge(xi * np.exp(distance * _STEP), tau, kappa, q)
-            # Without the noise of the test, a constant that would hide digits.
-            pair = _from_equivalent(solution, tau, kappa, rho, q, 0.0, q)
-            errors.append(pair[_TESTS.index(test)])
-        slope = sum(c * error for c, error in zip(_SLOPE, errors, strict=True)) / _STEP
-        bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
-        newton = np.where(bend > 0, np.clip(-slope / bend, -_STEP, _STEP), 0.0)
-        xi = xi * np.exp(newton)
-    ridge: np.ndarray = xi * _from_effective_ridge(xi, tau, kappa, q).slack
+    def error(offset: Any) -> Any:
+        solution = _equivalent.from_effective_ridge(xi * np.exp(offset), tau, kappa, q)
+        # Without the noise of the test, a constant that would hide digits.
+        return _equivalent.errors(solution, tau, kappa, rho, q, 0.0, q)[_TESTS.index(test)]
+
+    xi = xi * np.exp(_stationary(error))
+    ridge: np.ndarray = xi * _equivalent.from_effective_ridge(xi, tau, kappa, q).slack
     return ridge
 
 
-def _from_effective_ridge(xi: Any, tau: Any, kappa: Any, q: Any) -> _Equivalent:
-    m = _stieltjes(q + xi, 1 / kappa, _one_minus_ratio(1.0, kappa))
-    spent = (q + 1 / (1 + m / kappa)) * m
-    slack = np.where(spent < 0.5, 1 - spent / tau, _one_minus_ratio(1.0, tau) + xi * m / tau)
-    return _Equivalent(m, xi, slack)
+def _stationary(error: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Return the offset, near 0, at which an error is smallest.
+
+    Near its minimum it is flat to rounding; its slope is not, and has a root there.
+    """
+    offset = np.zeros(())
+    for _ in range(4):
+        errors = [error(offset + distance * _STEP) for distance in range(-4, 5)]
+        slope = sum(c * error for c, error in zip(_SLOPE, errors, strict=True)) / _STEP
+        bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
+        offset = offset + np.where(bend > 0, np.clip(-slope / bend, -_STEP, _STEP), 0.0)
+    return offset
 
 
 def _ridgeless_state(z: Any, tau: Any, kappa: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -597,7 +596,7 @@ def _ridgeless_state(z: Any, tau: Any, kappa: Any) -> tuple[np.ndarray, np.ndarr
     y, rest = expit(z), expit(-z)
     s = np.minimum(tau, 1.0)
     low = np.minimum(s, kappa)
-    c = np.maximum(_one_minus_ratio(s, kappa), 0.0) * rest + y
+    c = np.maximum(_equivalent.one_minus_ratio(s, kappa), 0.0) * rest + y
     return c, low * rest, (s - low) + low * y
 
 
@@ -650,8 +649,8 @@ def _finite_optimum(tau: Any, kappa: Any, rho: Any, test: str) -> np.ndarray:
     c, f, h = _ridgeless_state(z, tau, kappa)
     q, most, none = c * h / f, np.minimum(tau, 1.0), np.zeros(tau.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        solution = _from_freedom(most, none, most, q, tau, kappa)
-        error = _from_equivalent(solution, tau, kappa, rho, q, rho, q)[0]
+        solution = _equivalent.from_freedom(most, none, most, q, tau, kappa)
+        error = _equivalent.errors(solution, tau, kappa, rho, q, rho, q)[0]
         shortest = (1 + rho) * np.maximum(tau, 1.0) / np.abs(tau - 1)
     shorter = (turns & (error >= shortest)) | ~bracket.success
     best[found] = np.where(shorter, 0.0, (1 + rho) / q)

@@ -1,5 +1,6 @@
 """Fits: against numpy's least squares, on both sides of the threshold and where data repeat."""
 
+import pickle
 import tracemalloc
 import warnings
 
@@ -185,10 +186,16 @@ X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
         ((X, H, Y > 0), {}, TypeError, "y must hold real numbers, got dtype bool"),
         ((np.ma.masked_array(X, X > 0), H, Y), {}, TypeError, "x must be a plain array, got Mask"),
         ((X.tolist(), H, Y), {}, TypeError, "x must be an array, got list"),
-        ((X, H, Y, -1.0), {}, ValueError, "lam must be finite and at least 0, got -1.0"),
-        ((X, H, Y, np.nan), {}, ValueError, "lam must be finite and at least 0, got nan"),
-        ((X, H, Y, np.inf), {}, ValueError, "lam must be finite and at least 0, got inf"),
-        ((X, H, Y, 1e308), {}, ValueError, "lam must be 0 or between 1e-75 and 1e.75, got 1e.308"),
+        ((X, H, Y, -1.0), {}, ValueError, "lam must be above .* no minimum, got -1.0"),
+        (
+            (X, H, Y, -1.0),
+            {"solver": "primal"},
+            ValueError,
+            "solver must be auto or dual for",
+        ),
+        ((X, H, Y, np.nan), {}, ValueError, "lam must be finite, got nan"),
+        ((X, H, Y, np.inf), {}, ValueError, "lam must be finite, got inf"),
+        ((X, H, Y, 1e308), {}, ValueError, "lam must be 0 or between 1e-75 and 1e.75 in"),
         ((X, H, Y, [1.0]), {}, ValueError, "lam must be a single number"),
         ((X, H, Y), {"solver": "magic"}, ValueError, "solver must be one of auto, dual"),
         ((X, H, Y), {"dtype": "float16"}, ValueError, "dtype must be one of float32, float64"),
@@ -566,6 +573,75 @@ def test_numbers_out_of_range_are_refused():
             fit_gamma(*arguments)
         with pytest.raises(ValueError, match=name):
             fit_gamma_path(*arguments, [0.1])
+
+
+# Ridges below zero --------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(
+    d=st.integers(2, 6),
+    ratio=st.floats(0.1, 3),
+    seed=st.integers(0, 99),
+    share=st.floats(0.01, 0.9),
+    scales=st.tuples(*[st.sampled_from([1e-8, 1.0, 1e8])] * 3),
+)
+def test_below_zero_the_minimiser_solves_the_normal_equations(d, ratio, seed, share, scales):
+    n = max(1, round(ratio * d * (d + 1)))
+    x, h, y = (part * scale for part, scale in zip(data(n, d, seed), scales, strict=True))
+    phi = features(x, h)
+    least = np.linalg.svd(phi)[1][-1] ** 2 * d / n
+    lam = -share * least
+    found = fit_gamma(x, h, y, lam)
+    assert found.solver == ("dual" if n <= d * (d + 1) else "primal")
+    # In the span of the features: with more parameters than contexts there is no other minimum.
+    basis = np.linalg.svd(phi, full_matrices=False)[2]
+    inside = phi @ basis.T
+    matrix = inside.T @ inside + lam * n / d * np.eye(basis.shape[0])
+    assert np.linalg.eigvalsh(matrix)[0] > 0
+    expected = (basis.T @ np.linalg.solve(matrix, inside.T @ y)).reshape(d, d + 1)
+    condition = np.linalg.cond(matrix)
+    assert np.abs(found.gamma - expected).max() <= 1e-12 * condition * np.abs(expected).max()
+    # And the residual says so.
+    gradient = phi.T @ (y - phi @ found.gamma.ravel()) - lam * n / d * found.gamma.ravel()
+    assert np.linalg.norm(gradient) <= 1e-10 * condition * np.linalg.norm(phi.T @ y)
+    assert found.residual <= 1e-5
+
+
+@pytest.mark.parametrize("n", [10, 30, 31, 60])
+def test_a_ridge_that_is_too_low_is_refused_with_the_lowest(xp, n):
+    x, h, y = data(n, 5)
+    edge = -(np.linalg.svd(features(x, h))[1][-1] ** 2) * 5 / n
+    there = [xp.asarray(part) for part in (x, h, y)]
+    found = fit_gamma(*there, 0.999 * edge)
+    assert found.residual <= 1e-5 and type(found.gamma) is type(there[0])
+    for lam in (1.001 * edge, 10 * edge):
+        with pytest.raises(solvers.IndefiniteError, match="lam must be above -.*, got -") as e:
+            fit_gamma(*there, lam)
+        assert e.value.least == pytest.approx(edge, rel=1e-7)
+        again = pickle.loads(pickle.dumps(e.value))
+        assert again.least == e.value.least and str(again) == str(e.value)
+
+
+def test_repeated_contexts_allow_no_ridge_below_zero():
+    x, h, y = (np.concatenate([part, part]) for part in data(8, 4))
+    with pytest.raises(ValueError, match="lam must be above .* for these data"):
+        fit_gamma(x, h, y, -1e-9)
+
+
+def test_nothing_breaks_at_zero_ridge_in_a_fit():
+    for n in (20, 90):
+        x, h, y = data(n, 6)
+        at_zero = fit_gamma(x, h, y).gamma
+        gaps = [fit_gamma(x, h, y, lam).gamma - at_zero for lam in (-1e-5, 1e-5)]
+        assert np.linalg.norm(gaps[0] + gaps[1]) < 0.1 * np.linalg.norm(gaps[0])
+
+
+def test_only_the_regular_side_goes_below_zero():
+    for n, other in ((20, "primal"), (60, "dual")):
+        for solver in (other, "dual-cg", "dual-mixed"):
+            with pytest.raises(ValueError, match="solver must be auto or .* for lam < 0 here, got"):
+                fit_gamma(*data(n, 5), -1e-3, solver=solver)
 
 
 # What is promised of errors -----------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_errors_approach_the_theory(assignment, tau, lam):
         ({"tau": -1.0}, ValueError, "tau must be positive .*, got -1.0"),
         ({"tau": [0.5, 1.0]}, ValueError, "tau must be a single number"),
         ({"rho": -0.1}, ValueError, "rho must be finite and at least 0, got -0.1"),
-        ({"lam": -0.1}, ValueError, "lam must be finite and at least 0, got -0.1"),
+        ({"lam": -9.0}, ValueError, "lam must be above .* for these data.*, got -9.0"),
         ({"rho": 1j}, TypeError, "rho must be a real number"),
         ({"assignment": "fair"}, ValueError, "assignment must be one of uniform, balanced"),
         ({"seed": -1}, ValueError, "seed must be an integer of at least 0, got -1"),

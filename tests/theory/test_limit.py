@@ -3,7 +3,7 @@
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
@@ -14,6 +14,7 @@ from iclkit.theory.limit import (
     idg_error,
     optimal_context,
     optimal_ridge,
+    ridge_edge,
     stieltjes,
 )
 
@@ -67,7 +68,8 @@ def exact_errors(tau, alpha, kappa, rho, lam, alpha_test=None, rho_test=None):
         alpha_test = alpha if alpha_test is None else mp.mpf(alpha_test)
         rho_test = rho if rho_test is None else mp.mpf(rho_test)
         q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
-        xi = exact_effective_ridge(tau, q, kappa, lam)
+        find = exact_effective_ridge if lam >= 0 else exact_ridge_below
+        xi = find(tau, q, kappa, lam)
         x = q + xi
         m, slope = exact_stieltjes(x, kappa)
         f1, f2 = 1 - x * m, 1 - 2 * x * m - x**2 * slope
@@ -523,6 +525,249 @@ def test_optimal_ridge_can_be_none():
     assert optimal_ridge(**point) == 0 < optimal_ridge(**point, test="idg")
     assert icl_error(**point) < icl_error(**point, lam=1e-6)
     assert optimal_ridge(0.128, 10, 0.5, 0.01, test="idg") == 0  # it was 1e-13
+
+
+# --- ridges below zero ---------------------------------------------------------------------------
+
+
+def exact_edge(tau, q, kappa):
+    """(ξ_e, λ_e): where dλ/dξ = 1 − tr B²G²/τ is 0, by bisection."""
+    low = -q - (max(mp.mpf(0), 1 - 1 / mp.sqrt(kappa)) ** 2 if kappa < INF else 1)
+    low, high = (low, mp.mpf(0)) if tau > 1 else (0, exact_effective_ridge(tau, q, kappa, 0))
+    for _ in range(120):
+        xi = (low + high) / 2
+        m, slope = exact_stieltjes(q + xi, kappa)
+        low, high = (xi, high) if 1 - 2 * xi * m - xi**2 * slope > tau else (low, xi)
+    return high, high * (1 - (1 - high * m) / tau)
+
+
+def exact_ridge_below(tau, q, kappa, lam):
+    """The ξ of the branch that goes on from λ = 0, by bisection."""
+    low, _ = exact_edge(tau, q, kappa)
+    high = mp.mpf(0) if tau > 1 else exact_effective_ridge(tau, q, kappa, 0)
+    for _ in range(150):
+        xi = (low + high) / 2
+        m, _ = exact_stieltjes(q + xi, kappa)
+        low, high = (xi, high) if xi * (1 - (1 - xi * m) / tau) < lam else (low, xi)
+    return high
+
+
+def points_below_zero(count, seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        ends = {"tau": (-2, 2), "alpha": (-2, 4), "kappa": (-2, 2), "rho": (-4, 1)}
+        point = {name: 10 ** rng.uniform(*powers) for name, powers in ends.items()}
+        point["kappa"] = rng.choice([point["kappa"], INF], p=[0.9, 0.1])
+        yield {name: float(value) for name, value in point.items()}
+
+
+def q_of(point):
+    return (1 + mp.mpf(point["rho"])) / mp.mpf(point["alpha"])
+
+
+def test_errors_below_zero_agree_with_80_digits():
+    rng = np.random.default_rng(0)
+    for point in points_below_zero(60, 200):
+        # Close to the edge a digit of λ is more than one of an error: no closer than 1e-3 here.
+        share = rng.choice([1e-9, rng.uniform(0, 0.9), 1 - 10 ** rng.uniform(-3, -1)])
+        lam = float(share * ridge_edge(**point))
+        other = {"alpha_test": 10 ** rng.uniform(-2, 4), "rho_test": rng.uniform(0, 2)}
+        other = rng.choice([{}, other])
+        xi, icl, idg = exact_errors(**point, lam=lam, **other)
+        found = [f(**point, lam=lam, **other) for f in (icl_error, idg_error)]
+        np.testing.assert_allclose(found, [float(icl), float(idg)], rtol=2e-10, atol=0)
+        assert effective_ridge(**point, lam=lam) == pytest.approx(float(xi), rel=1e-10, abs=0)
+
+
+def test_edge_agrees_with_80_digits():
+    for point in points_below_zero(60, 300):
+        with mp.workdps(80):
+            xi, lam = exact_edge(mp.mpf(point["tau"]), q_of(point), point["kappa"])
+        assert ridge_edge(**point) == pytest.approx(float(lam), rel=1e-12, abs=0), point
+        assert np.sign(xi) == np.sign(1 - point["tau"])
+
+
+def test_edge_in_closed_form():
+    tau, q = np.array([1e-3, 0.4, 1 - 1e-9, 1 + 1e-9, 3.0, 1e6]), 1.1 / 2
+    expected = -(1 + q) * ((tau - 1) / tau / (1 + tau**-0.5)) ** 2
+    np.testing.assert_allclose(ridge_edge(tau, 2.0, INF, 0.1), expected, rtol=1e-13)
+    assert ridge_edge(INF, 2.0, INF, 0.1) == pytest.approx(-(1 + q), rel=1e-13)
+    # Unlimited data: the least eigenvalue of q + R.
+    for kappa, least in ((0.3, 0.0), (1.0, 0.0), (4.0, 0.25)):
+        assert ridge_edge(INF, 2.0, kappa, 0.1) == pytest.approx(-q - least, rel=1e-13)
+    assert ridge_edge(1.0, 2.0, 0.5, 0.1) == 0
+    np.testing.assert_array_equal(ridge_edge([0.5, 0.5, 3.0, INF], INF, [0.2, 0.5, 1.0, 1.0], 1), 0)
+    for tau, kappa in ((0.5, 0.7), (0.5, 4.0), (3.0, 1.4), (3.0, INF)):
+        near = ridge_edge(tau, 1e13, kappa, 0.1)
+        assert near < 0 and ridge_edge(tau, INF, kappa, 0.1) == pytest.approx(near, rel=1e-5)
+
+
+def test_edge_is_the_least_eigenvalue_of_many_features():
+    """With q → ∞ and κ = ∞ both factors of a feature are white: Marchenko and Pastur's edge."""
+    rng = np.random.default_rng(0)
+    d, tau = 40, 3.0
+    x, h = (rng.standard_normal((round(tau * d * (d + 1)), d + k)) for k in (0, 1))
+    features = (x[:, :, None] * h[:, None, :]).reshape(len(x), -1)
+    least = np.linalg.eigvalsh(features.T @ features)[0] / len(x)
+    edge = -ridge_edge(tau, 1e-12, INF, 0.0) / (1 + 1e12)  # the variance of h is (1 + q)/d
+    assert least < edge and least == pytest.approx(edge, rel=2.5 / d**0.5)
+
+
+@settings(max_examples=40)
+@given(tau=TAU, alpha=log_floats(1e-2, 1e4), kappa=log_floats(1e-2, 1e2), rho=RHO)
+def test_nothing_breaks_at_zero_ridge(tau, alpha, kappa, rho):
+    assume(abs(tau - 1) > 1e-2)
+    step = -1e-4 * ridge_edge(tau, alpha, kappa, rho)
+    for error in ERRORS.values():
+        values = error(tau, alpha, kappa, rho, step * np.arange(-3, 4))
+        # An analytic function: its sixth difference is all but nothing.
+        sixth = np.diff(values, 6)
+        assert np.abs(sixth) <= 1e-9 * np.ptp(values) + 1e-12 * values.max()
+
+
+@settings(max_examples=40)
+@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO)
+def test_errors_diverge_at_the_edge(tau, alpha, kappa, rho):
+    edge = ridge_edge(tau, alpha, kappa, rho)
+    assume(edge < 0)
+    for error in ERRORS.values():
+        assert error(tau, alpha, kappa, rho, edge) == INF
+        far, near = error(tau, alpha, kappa, rho, edge * (1 - np.array([1e-6, 1e-8])))
+        assert rho < far < near < INF
+        # Like one over the root of the distance, where what diverges is all that is left.
+        assert near / far < 10.1
+
+
+def boundary(test, tau, f, p):
+    """κ, q and the noise at which the best ridge is 0; thm-negative-ridge in the book."""
+    if test == "icl":
+        q = (1 - f) * (1 - p) / f
+        gain = p * (1 - p) ** 2 * (3 * f - 1 - f**2 * p) * (tau - 1) ** 2
+        gain /= (1 - f * p) ** 2 * (1 - p + f * p) * (tau - f * p)
+        return f / p, q, (1 - f) * (1 - p) * (gain - 1)
+    q = (tau / f - 1) * (1 - p)
+    e = f * p
+    g = e**3 + e**2 * (p - p * tau - tau - 2) + e * (3 * p * tau**2 - 4 * p * tau + p)
+    g += e * (6 * tau - 2 * tau**2 - 1) - p**2 * (1 - tau) ** 2 + p * (1 - tau) - tau
+    K = tau**2 - 4 * e * tau + e - e * p * (1 - tau) ** 2 + e**2 * (1 + 2 * tau) - e**3
+    return f / p, q, (tau - f) * (1 - p) * g / K
+
+
+@both_tests
+def test_best_ridge_changes_sign_on_the_boundary(test):
+    rng, checked = np.random.default_rng(9), 0
+    while checked < 30:
+        tau = 10 ** (rng.uniform(0.31, 3) if test == "icl" else rng.uniform(-3, -0.31))
+        f, p = min(tau, 1.0) * rng.uniform(0, 1), rng.uniform(0, 1)
+        kappa, q, rho = boundary(test, tau, f, p)
+        if not 1e-5 < rho < 1e5:
+            continue
+        checked += 1
+        for factor, sign in ((1 - 1e-3, -1), (1 + 1e-3, 1)):
+            noise = rho * factor
+            best = optimal_ridge(tau, (1 + noise) / q, kappa, noise, test=test, negative=True)
+            assert np.sign(best) == sign, (tau, f, p)
+
+
+def test_negative_ridges_need_much_data_or_little():
+    rng = np.random.default_rng(10)
+    alpha, kappa = 10 ** rng.uniform(-2, 4, 2000), 10 ** rng.uniform(-2, 2, 2000)
+    point = (alpha, kappa, rng.choice([0.0, 1e-3, 0.1], 2000))
+    assert np.all(optimal_ridge(10 ** rng.uniform(-3, 0.3), *point, negative=True) >= 0)
+    many = 10 ** rng.uniform(-0.3, 3, 2000)
+    assert np.all(optimal_ridge(many, *point, test="idg", negative=True) >= 0)
+    some = optimal_ridge(10 ** rng.uniform(0.31, 3, 2000), *point, negative=True)
+    assert 0.05 < np.mean(some < 0) < 0.5
+    few = optimal_ridge(10 ** rng.uniform(-3, -0.31, 2000), *point, test="idg", negative=True)
+    assert 0.05 < np.mean(few < 0) < 0.5
+
+
+@both_tests
+def test_no_ridge_beats_the_best_one_of_either_sign(test):
+    rng = np.random.default_rng(11)
+    tau = 10 ** (rng.uniform(0.3, 3, 300) if test == "icl" else rng.uniform(-3, -0.3, 300))
+    point = (tau, 10 ** rng.uniform(-2, 4, 300), 10 ** rng.uniform(-2, 2, 300), 1e-4)
+    best = optimal_ridge(*point, test=test, negative=True)
+    least = ERRORS[test](*point, best)
+    assert np.mean(best < 0) > 0.1
+    assert np.all((best > ridge_edge(*point)) & (least <= ERRORS[test](*point, 0.0)))
+    shares = np.concatenate([np.geomspace(1e-9, 0.1, 30), np.linspace(0.1, 0.999, 200)])[:, None]
+    assert np.all(least <= ERRORS[test](*point, shares * ridge_edge(*point)) * (1 + 1e-12))
+    # Where one above zero is the best, it is the one that is found without the option.
+    above = best >= 0
+    np.testing.assert_array_equal(best[above], optimal_ridge(*point, test=test)[above])
+
+
+@both_tests
+def test_best_ridge_below_zero_is_stationary_to_60_digits(test):
+    which, checked = {"icl": 1, "idg": 2}[test], 0
+    for point in points_below_zero(300, 12):
+        lam = optimal_ridge(**point, test=test, negative=True)
+        if lam >= 0 or checked == 10:
+            continue
+        checked += 1
+        with mp.workdps(60):
+            step = mp.mpf(10) ** -8
+            below, at, above = (
+                exact_errors(**point, lam=lam * mp.exp(k * step))[which] for k in (-1, 0, 1)
+            )
+            slope, bend = (above - below) / (2 * step), (above + below - 2 * at) / step**2
+        assert abs(slope / bend) < 1e-9 + 1e-11 * (at - point["rho"]) / bend, point
+    assert checked == 10
+
+
+def test_best_ridges_below_zero():
+    """As they were found by another program."""
+    for point, test, lam, change in (
+        ((0.1, 0.5, 0.05, 0.0), "idg", -7.70, -0.147),
+        ((0.2, 100, 0.2, 1e-4), "idg", -0.0238, -0.131),
+        ((12, 29, 1.75, 0.01), "icl", -0.0193, -0.056),
+        ((24, 7.28, 1.351, 0.0), "icl", -0.0898, -0.153),
+        ((0.0244, 918, 0.0234, 0.0), "idg", -0.0389, -0.83),
+    ):
+        best = optimal_ridge(*point, test=test, negative=True)
+        assert best == pytest.approx(lam, rel=4e-3) and optimal_ridge(*point, test=test) == 0
+        error = ERRORS[test]
+        assert error(*point, best) / error(*point) - 1 == pytest.approx(change, rel=2e-2)
+
+
+def test_ridges_beyond_the_edge_are_refused():
+    edge = ridge_edge(0.5, 1.0, 1.0, 0.1)
+    for function in (icl_error, idg_error, effective_ridge):
+        with pytest.raises(ValueError, match=f"lam must be at least ridge_edge, there {edge}"):
+            function(0.5, 1.0, 1.0, 0.1, [0.1, 1.001 * edge, 0.9 * edge])
+    with pytest.raises(ValueError, match=r"lam must be .*, there 0.0, got -1e-06"):
+        icl_error(1.0, 1.0, 1.0, 0.1, -1e-6)
+    with pytest.raises(ValueError, match="lam must be finite and at least 0, got -0.01"):
+        icl_error(0.5, 1.0, 1.0, 0.1, -0.01, tasks=[1.0, 1.0])
+    with pytest.raises(TypeError, match="negative must be True or False, got 1"):
+        optimal_ridge(0.5, 1.0, 1.0, 0.1, negative=1)
+
+
+def test_ridges_of_both_signs_broadcast():
+    lam = np.array([-0.05, 0.0, 0.05])
+    whole = icl_error(np.array([0.5, 4.0])[:, None], 1.0, 0.5, 0.1, lam)
+    for i, j in np.ndindex(2, 3):
+        one = icl_error((0.5, 4.0)[i], 1.0, 0.5, 0.1, lam[j])
+        assert whole[i, j] == pytest.approx(one, rel=1e-13)
+    best = optimal_ridge([12.0, 0.5], [29.0, 1.0], 1.75, 0.01, negative=True)
+    assert best[0] < 0 < best[1] and ridge_edge([12.0, 0.5], 29.0, 1.75, 0.01).shape == (2,)
+
+
+def test_below_zero_at_the_edge_of_floats():
+    least, most = 1e-75, 1e75
+    ratios = np.array([least, 1e-10, 0.5, 1 - 2**-53, 1.0, 1 + 2**-52, 1e10, most, INF])
+    noise = np.array([0.0, least, 1e-3, most])
+    point = np.meshgrid(ratios, ratios, ratios, noise)
+    edge = ridge_edge(*point)
+    assert np.all(edge <= 0)  # also false for NaN
+    held = (-edge >= 2 * least) & (-edge <= most)
+    for error in ERRORS.values():
+        for share in (0.5, 0.999):
+            assert np.all(error(*(part[held] for part in point), share * edge[held]) >= 0)
+    for test in ERRORS:
+        best = optimal_ridge(*point, test=test, negative=True)
+        assert np.all(best >= edge)
 
 
 # --- how the functions behave ------------------------------------------------------------------
