@@ -247,7 +247,8 @@ def operations(solver: str, n: int, d: int, iterations: float, float32: bool = F
     n, d = _validate.count("n", n), _validate.count("d", d)
     iterations = _validate.scalar(_validate.ridge, "iterations", iterations)
     float32 = _validate.flag("float32", float32)
-    product = 4 * n * d**2 * (1.2 + 25 / d)
+    # The last term is what an iteration takes however small it is, some tens of microseconds.
+    product = 4 * n * d**2 * (1.2 + 25 / d) + 5e5
     side, _, method = solver.partition("-")
     form: float
     if method == "cg":
