@@ -2,8 +2,7 @@
 
 Linear attention at τ = 0.2 α, without ridge; then the window around κ = 1; then one curve at three
 sizes. Then the posterior mean over the pretraining tasks and Bayes ridge: at d = 100; at one κ and
-growing d; and with so many tasks, exp(d s), that it stops memorising. A quarter of an hour on two
-cores.
+growing d; and with so many tasks, exp(d s), that it stops memorising. Twenty minutes on two cores.
 """
 
 import numpy as np
@@ -53,8 +52,7 @@ sweep(
     "book/data/task-diversity-sizes.nc",
     name="linear_attention",
     seed=43,
-    precision=0.005,
-    runs=(5, 12),
+    runs=(24, 24),
 )  # fmt: skip
 
 sweep(
