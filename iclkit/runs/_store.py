@@ -207,7 +207,7 @@ def _commit() -> str:
 
     Stored results do not count: to compute one anew, it is deleted first.
     """
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -1064,8 +1064,10 @@ def test_commit_is_of_the_checkout(tmp_path, monkeypatch):
         command = ["git", "-C", tmp_path, *name, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    package = tmp_path / "iclkit"
-    package.mkdir()
+    # As deep in the checkout as the module really is.
+    place = Path(_store.__file__).relative_to(Path(iclkit.__file__).parents[1])
+    package = (tmp_path / place).parent
+    package.mkdir(parents=True)
     monkeypatch.setattr(_store, "__file__", str(package / "_store.py"))
     assert _store._commit() == "unknown"
     git("init", "--quiet")
