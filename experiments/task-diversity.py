@@ -1,9 +1,9 @@
 """The gap between new and old tasks against task diversity: paper 1's figure 4, at its d = 100.
 
 Linear attention at τ = 0.2 α, without ridge; then the window around κ = 1; then one curve at three
-sizes. Then the posterior mean over the pretraining tasks and Bayes ridge: at d = 100; at one κ and
-growing d; and with so many tasks, exp(d s), that it stops memorising. Twenty-five
-minutes on two cores.
+sizes. Then the posterior mean over the pretraining tasks and Bayes ridge: at d = 100; at a fixed κ
+and growing d; and with so many tasks, exp(d s), that it stops memorising. Half an hour on two
+cores.
 """
 
 import numpy as np
@@ -73,7 +73,7 @@ sweep(
     name="estimators",
     seed=45,
     precision=0.005,
-    runs=(5, 40),
+    runs=(20, 40),
 )
 
 # As many tasks as dimensions, for the first order in √(1/d).
