@@ -44,7 +44,7 @@ sweep(
     runs=(5, 10),
 )  # fmt: skip
 
-for sizes, least in (([50, 100], 24), ([50, 100, 200], 18)):
+for sizes, least in (([50, 100], 48), ([50, 100, 200], 18)):
     d = xr.DataArray(sizes, dims="d")
     sweep(
         linear_attention,
@@ -55,7 +55,7 @@ for sizes, least in (([50, 100], 24), ([50, 100, 200], 18)):
         name="linear_attention",
         seed=43,
         precision=1.0,
-        runs=(least, 24),
+        runs=(least, 48),
     )  # fmt: skip
 
 sweep(
