@@ -44,19 +44,19 @@ sweep(
     runs=(5, 10),
 )  # fmt: skip
 
-for sizes, least in (([50, 100], 48), ([50, 100, 200], 18)):
-    d = xr.DataArray(sizes, dims="d")
-    sweep(
-        linear_attention,
-        {
-            "alpha": 10.0, "tau": 2.0 * (1 + 1 / d), "kappa": [0.5, 1.0, 2.0], "rho": RHO, "d": d,
-        },
-        "book/data/task-diversity-sizes.nc",
-        name="linear_attention",
-        seed=43,
-        precision=1.0,
-        runs=(least, 48),
-    )  # fmt: skip
+# The extrapolation weighs d = 100 and 200 most; a fit at 200 takes ten times as long as one at 100.
+d = xr.DataArray([50, 100, 200], dims="d")
+sweep(
+    linear_attention,
+    {
+        "alpha": 10.0, "tau": 2.0 * (1 + 1 / d), "kappa": [0.5, 1.0, 2.0], "rho": RHO, "d": d,
+    },
+    "book/data/task-diversity-sizes.nc",
+    name="linear_attention",
+    seed=43,
+    precision=0.0024,
+    runs=(18, 48),
+)  # fmt: skip
 
 sweep(
     estimators,
