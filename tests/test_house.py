@@ -143,12 +143,44 @@ def test_notebook_describes_its_figures(path):
             assert about["figure"].get("name", "").startswith("fig-"), f"no name:\n{cell.source}"
 
 
-def test_names_of_the_package_in_the_text_exist():
-    pages = {path.name: path.read_text() for path in [*BOOK.rglob("*.md"), ROOT / "README.md"]}
+def pages():
+    """The text of every page by its path in the book: of a notebook, that of its Markdown cells."""
+    texts = {path.relative_to(BOOK).as_posix(): path.read_text() for path in BOOK.rglob("*.md")}
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells
-        pages[path.name] = "\n".join(c.source for c in cells if c.cell_type == "markdown")
-    for page, text in pages.items():
+        text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+        texts[path.relative_to(BOOK).as_posix()] = text
+    return texts
+
+
+def test_references_are_those_that_the_book_cites():
+    listed = re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text(), re.MULTILINE)
+    roles = re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", "\n".join(pages().values()))
+    cited = {key.strip() for keys in roles for key in keys.split(",")}
+    assert len(listed) == len(set(listed))
+    assert sorted(set(listed) - cited) == [], "never cited"
+    assert sorted(cited - set(listed)) == [], "not in references.bib"
+
+
+GLUED = re.compile(r"\{glue:\w+\}`(?:[^`:]*::)?([^`:]+)(?::([^`]*))?`([^\n]?[^\n]?)")
+
+
+def test_shares_are_glued_as_fractions_and_shown_as_per_cents():
+    """The format makes a per cent of a fraction, so that nobody has to know what a name holds."""
+    wrong = []
+    for page, text in pages().items():
+        for name, form, after in GLUED.findall(text):
+            if after.strip()[:1] == "%" or ("%" in form and not re.fullmatch(r"\.\d%", form)):
+                wrong.append((page, name))
+    for path in NOTEBOOKS:
+        source = "\n".join(c.source for c in code_cells(path))
+        wrong += [(path.stem, call) for call in re.findall(r"glue\(.*\b100 \*.*", source)]
+    assert wrong == []
+
+
+def test_names_of_the_package_in_the_text_exist():
+    texts = pages() | {"README.md": (ROOT / "README.md").read_text()}
+    for page, text in texts.items():
         for name in re.findall(r"`(iclkit(?:\.\w+)+)", text):
             try:
                 pkgutil.resolve_name(name)

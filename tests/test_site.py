@@ -121,6 +121,14 @@ def test_every_caption_has_its_figure():
     assert bare == []
 
 
+def test_ledger_shows_no_share_above_one():
+    """As it would if a number that is a per cent already were formatted as one."""
+    html = (SITE / "book/claims.html").read_text(encoding="utf-8")
+    cells = re.sub(r"<[^>]*>", "", "".join(re.findall(r"<table.*?</table>", html, re.DOTALL)))
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", cells)]
+    assert shares and max(shares) <= 100
+
+
 def test_the_folder_opens_at_the_front_page():
     assert "url=book/index.html" in (SITE / "index.html").read_text()
 

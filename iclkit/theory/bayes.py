@@ -141,7 +141,8 @@ def dmmse_error(
 
     Notes
     -----
-    A conjecture, by the argument of the random-energy model; nothing but simulations supports it.
+    A conjecture, by the argument of the random-energy model. Its value at `log_diversity` 0 is
+    proved (thm-dmmse-few in the book); above 0 nothing but simulations supports it.
     A posterior that takes its context at an inverse temperature β < 1 is at a distance KL from the
     prior, and only where KL ≤ log_diversity has the list tasks to choose from. If β = 1 is farther,
     the list's posterior is a few draws from the one with KL = log_diversity, two of them the same
