@@ -8,12 +8,18 @@ times, resumable. `trained` has networks, and needs JAX, an extra
 (``pip install "iclkit[train]"``). `plots` shows theory and simulation together, and `backend`
 alone knows which array library and device do the work.
 
+The theory is that of Lu, Letey, Zavatone-Veth, Maiti and Pehlevan, doi:10.1073/pnas.2502599122,
+arXiv:2405.11751. Sources of formulas, such as eq-icl-error, are labels in the book:
+https://github.com/iclkit/iclkit has its notebooks.
+
 The names that most people need are here as well: `icl_error`, `idg_error`, `optimal_ridge`,
 `optimal_context`, `critical_noise`, `effective_ridge` and `stieltjes` of `theory`, `fit_gamma` and
 `fit_gamma_path` of `fits`, and `simulate` of `runs`.
 """
 
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import lazy_loader
 
@@ -23,10 +29,12 @@ __version__ = "0.1.0"
 
 # What each room has stands in its `__init__.pyi`, and is imported when it is used: what draws and
 # tabulates takes seconds and 100 MB, which a process that only fits Γ need not spend.
-__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_lazy, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# `from iclkit import *` is to work, and to be quick, without JAX.
-__all__.remove("trained")
+
+def __getattr__(name: str) -> Any:
+    # Apart, as `from iclkit import *` and EAGER_IMPORT=1 are to work, and to be quick, without JAX.
+    return import_module("iclkit.trained") if name == "trained" else _lazy(name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,6 @@
-from . import backend, data, fits, plots, runs, theory, trained
+import iclkit.trained as trained
+
+from . import backend, data, fits, plots, runs, theory
 from .fits import fit_gamma, fit_gamma_path
 from .runs import simulate
 from .theory import (

@@ -94,7 +94,10 @@ def labelled(*apart: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
 
         @functools.wraps(function)
         def keeping(*args: P.args, **kwargs: P.kwargs) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:  # the function says it with its own name when it is called, below
+                given = {}
             others = {name: value for name, value in given.items() if name not in apart}
             arrays = {name: value for name, value in others.items() if _by_name(name, value)}
             if not arrays:

@@ -180,6 +180,12 @@ def namespace(name: str, value: Any) -> Any:
     raise TypeError(f"{name} must be an array, got {kind}; those of numpy and cupy are taken")
 
 
+def written(shape: tuple[int | None, ...] | None) -> str:
+    """Write a shape as Python does, with "any" for a length that is free."""
+    lengths = ["any" if size is None else str(size) for size in shape or ()]
+    return f"({', '.join(lengths)}{',' if len(lengths) == 1 else ''})"
+
+
 def array(
     name: str,
     value: Any,
@@ -204,9 +210,10 @@ def array(
         value.ndim == len(shape)
         and all(want is None or have == want for have, want in zip(value.shape, shape, strict=True))
     )
-    if not fits or 0 in value.shape:
-        lengths = ("any" if size is None else str(size) for size in shape or ("any", "..."))
-        raise ValueError(f"{name} must have shape ({', '.join(lengths)}), got {tuple(value.shape)}")
+    if not fits:
+        raise ValueError(f"{name} must have shape {written(shape)}, got {tuple(value.shape)}")
+    if 0 in value.shape:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
     if not (keep_float32 and value.dtype == xp.float32):
         value = xp.astype(value, xp.float64, copy=False)
     # The extremes prove all numbers finite, without a mask as long as the data.

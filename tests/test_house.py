@@ -261,6 +261,19 @@ def test_front_door_has_every_room_and_names_what_it_has():
     assert not hasattr(iclkit, "eror")
 
 
+def test_help_leads_to_the_paper_and_to_the_book():
+    urls = [PROJECT["project"]["urls"]["Repository"], "arXiv:2405.11751"]
+    assert [url for url in urls if url not in iclkit.__doc__] == []
+
+
+def test_help_of_the_front_door_names_what_is_elsewhere_by_its_path():
+    elsewhere = {name.rpartition(".")[2] for name in PUBLIC} - set(iclkit.__all__)
+    for name in iclkit.__all__:
+        if inspect.isfunction(function := getattr(iclkit, name)):
+            bare = set(re.findall(r"`(\w+)`", function.__doc__))
+            assert bare & elsewhere == set(), name
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
 def test_room_has_every_public_name_once(room):
     """Those of some modules are names of the room, the other modules are addressed by theirs."""
@@ -314,6 +327,7 @@ def test_imports_go_down_the_house():
         "import iclkit; help(iclkit)",
         "from iclkit import *; theory.icl_error, simulate",
         "import inspect, iclkit; inspect.getmembers(iclkit)",
+        "import os; os.environ['EAGER_IMPORT'] = '1'; import iclkit; iclkit.theory.icl_error",
     ],
 )
 def test_package_can_be_looked_at_without_jax(code):

@@ -164,6 +164,18 @@ def test_arrays_that_do_not_fit_are_named(function):
 
 
 @functions
+def test_arguments_that_are_missing_or_unknown_are_told_by_the_function(function):
+    arguments, others = BROADCASTING[function]
+    said = re.escape(f"{function.__name__}()")
+    with pytest.raises(TypeError, match=f"^{said} missing .*'{list(arguments)[0]}'"):
+        function()
+    with pytest.raises(TypeError, match=f"^{said} got an unexpected keyword argument 'sigma'"):
+        function(**arguments, **others, sigma=0.1)
+    with pytest.raises(TypeError, match=f"^{said} got an unexpected keyword argument 'sigma'"):
+        function(sigma=0.1)
+
+
+@functions
 def test_arrays_in_chunks_are_named(function):
     arguments, others = BROADCASTING[function]
     for name, value in arguments.items():

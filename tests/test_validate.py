@@ -168,6 +168,14 @@ def test_the_libraries_that_are_taken_are_named(value):
     assert not record
 
 
+def test_shapes_are_written_as_python_does_and_emptiness_is_said():
+    with pytest.raises(ValueError, match=rf"^y must have shape \({N},\), got \({N}, 1\)$"):
+        fit.fit_gamma(X, H, Y[:, None])
+    with pytest.raises(ValueError, match=rf"^x must not be empty, got shape \(0, {D}\)$"):
+        fit.fit_gamma(X[:0], H[:0], Y[:0])
+    assert [_validate.written(shape) for shape in ((), (3, None))] == ["()", "(3, any)"]
+
+
 def test_libraries_are_not_mixed():
     strict = array_api_strict.asarray
     message = "must be an array of the same library"

@@ -101,7 +101,10 @@ def _run(task: Task, device: str) -> Outcome:
     with set_apart(device), _listening() as warned:
         try:
             returned = task.measure(seed, **task.point)
-            values = {name: float(value) for name, value in returned.items()}
+            try:
+                values = {name: float(value) for name, value in returned.items()}
+            except (AttributeError, TypeError, ValueError):
+                raise TypeError(f"measure must return numbers by name, got {returned!r}") from None
             if not all(map(math.isfinite, values.values())):
                 raise ValueError(f"measure must return finite numbers, got {values}")
         except Exception as problem:

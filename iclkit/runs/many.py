@@ -53,13 +53,13 @@ def simulate(
     Parameters
     ----------
     d, tau, alpha, kappa, rho, lam, assignment
-        See `linear_attention`.
+        See `iclkit.runs.linear_attention`.
     runs : int
         Independent repetitions, at least 1. More runs leave the first ones as they were.
     seed : int
         At least 0; the same seed gives the same result on a CPU. Points of a curve need seeds of
         their own: with the same one, their random streams are the same, and so their errors are
-        correlated. `sweep` sees to that.
+        correlated. `iclkit.runs.sweep` sees to that.
 
     Returns
     -------

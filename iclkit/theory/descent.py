@@ -580,8 +580,8 @@ def _shaped(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
     if len(value.shape) != len(shape) or any(
         want not in (None, have) for have, want in zip(value.shape, shape, strict=True)
     ):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(value.shape)}")
+        wanted = _validate.written(shape)
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
     return value
 
 

@@ -98,7 +98,7 @@ W = np.ones((2, 3))
     ("arguments", "error", "message"),
     [
         ((np.ones(3), 4, 0.1), ValueError, r"w must have shape \(any, any\), got \(3,\)"),
-        ((np.ones((0, 3)), 4, 0.1), ValueError, "w must have shape"),
+        ((np.ones((0, 3)), 4, 0.1), ValueError, "w must not be empty"),
         ((W * np.nan, 4, 0.1), ValueError, "w must be finite"),
         ((W * 1j, 4, 0.1), TypeError, "w must hold real numbers, got dtype complex128"),
         ((W.astype(object), 4, 0.1), TypeError, "w must hold real numbers, got dtype object"),

@@ -150,5 +150,5 @@ def test_bad_arguments():
         population_moments(4, 0, 0.1)
     with pytest.raises(ValueError, match="prior must be one of"):
         population_moments(4, 3, 0.1, prior="cube")
-    with pytest.raises(ValueError, match=r"w must have shape \(any\)"):
+    with pytest.raises(ValueError, match=r"w must have shape \(any,\)"):
         conditional_moments(np.ones((1, 3)), 3, 0.1)

@@ -176,9 +176,9 @@ X, H, Y = np.ones((4, 2)), np.ones((4, 3)), np.ones(4)
     ("arguments", "keywords", "error", "message"),
     [
         ((X, H[:, :2], Y), {}, ValueError, r"h must have shape \(4, 3\), got \(4, 2\)"),
-        ((X, H, Y[:3]), {}, ValueError, r"y must have shape \(4\), got \(3,\)"),
+        ((X, H, Y[:3]), {}, ValueError, r"y must have shape \(4,\), got \(3,\)"),
         ((X[0], H, Y), {}, ValueError, r"x must have shape \(any, any\), got \(2,\)"),
-        ((X[:0], H[:0], Y[:0]), {}, ValueError, "x must have shape"),
+        ((X[:0], H[:0], Y[:0]), {}, ValueError, "x must not be empty"),
         ((X * np.inf, H, Y), {}, ValueError, "x must be finite"),
         ((X, H, Y * np.nan), {}, ValueError, "y must be finite"),
         ((X, H * 1j, Y), {}, TypeError, "h must hold real numbers, got dtype complex128"),

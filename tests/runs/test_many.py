@@ -1166,6 +1166,13 @@ def test_names_are_the_same_each_time():
         sweep(measure, {"a": 1}, seed=1, workers=1)
 
 
+@pytest.mark.parametrize("returned", [1.5, [1.5], {"x": [1.5]}, {"x": "word"}, None])
+def test_what_is_measured_has_a_name_and_is_a_number(returned):
+    said = re.escape(f"TypeError: measure must return numbers by name, got {returned!r}; ")
+    with pytest.raises(RuntimeError, match=said):
+        sweep(lambda seed, a: returned, {"a": [1, 2]}, seed=1, workers=1)
+
+
 # Sweeps: runs that fail -----------------------------------------------------------------------
 
 FAILING = {"grid": {"a": [1, 2, 3]}, "seed": 1, "runs": (5, 60), "precision": 0.02}

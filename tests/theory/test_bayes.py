@@ -540,7 +540,7 @@ X, Y, W = np.ones((2, 3, 4)), np.ones((2, 3)), np.ones((5, 4))
         ((X, Y[:, :2], W, 0.1), ValueError, r"labels must have shape \(2, 3\), got \(2, 2\)"),
         ((X, Y * np.nan, W, 0.1), ValueError, "labels must be finite"),
         ((X, Y, W[:, :3], 0.1), ValueError, r"tasks must have shape \(any, 4\), got \(5, 3\)"),
-        ((X, Y, W[:0], 0.1), ValueError, r"tasks must have shape \(any, 4\), got \(0, 4\)"),
+        ((X, Y, W[:0], 0.1), ValueError, r"tasks must not be empty, got shape \(0, 4\)"),
         ((X, Y, W * 1j, 0.1), TypeError, "tasks must hold real numbers, got dtype complex128"),
         ((X, Y, W, -0.1), ValueError, "rho must be finite and at least 0, got -0.1"),
         (

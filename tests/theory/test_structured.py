@@ -320,7 +320,7 @@ def test_numbers_of_a_point_have_no_labels_and_broadcast(name):
     [
         ({"tasks": [-1.0, 1.0]}, ValueError, "tasks must have eigenvalues of at least 0, got -1.0"),
         ({"tasks": [0.0]}, ValueError, "tasks must have a positive eigenvalue"),
-        ({"tasks": []}, ValueError, "tasks must have shape"),
+        ({"tasks": []}, ValueError, "tasks must not be empty"),
         ({"tasks": ([1.0, 2.0], [1.0])}, ValueError, r"tasks\[1\] must have shape"),
         ({"tasks": [1e160, 1.0]}, ValueError, "tasks must have numbers of at most .*, got 1e"),
         ({"tasks": [1e-160, 0.0]}, ValueError, "tasks must have a mean eigenvalue .*, got 5e-161"),

@@ -272,7 +272,7 @@ def test_implemented_gamma_of_any_network_is_its_coupling_of_queries_and_statist
                 MODELS["linear"], None, Sample(np.ones((2, 2, 2)), np.ones(3)), 0.1
             ),
             ValueError,
-            r"test.targets must have shape \(2\), got \(3,\)",
+            r"test.targets must have shape \(2,\), got \(3,\)",
         ),
         (
             lambda: error_parts(MODELS["linear"], None, Sample(np.ones((2, 2)), np.ones(2)), 0.1),

@@ -267,7 +267,7 @@ NEVER = np.where(np.arange(3)[:, None] == 1, np.nan, TRIES)
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((ONES, ONES, TRIES), {}, r"d must have shape \(any\), got \(2, 3\)"),
+        ((ONES, ONES, TRIES), {}, r"d must have shape \(any,\), got \(2, 3\)"),
         ((ONES[:, 0], ONES[:1], TRIES), {}, r"n must have shape \(2, any\), got \(1, 3\)"),
         (
             (ONES[:, 0], ONES, ONES), {},
