@@ -8,7 +8,7 @@ the fit spends, for which
     M_κ(q + ξ) = s·u,   ξ = (1 − s)/(s·u),   u = M_{κ/s}(q),   λ = ξ·(1 − s/τ).
 
 Without ridge s = min(τ, 1); with one, λ is monotone in s and one root is to be found. A ridge may
-be negative down to the edge λ_e, where the errors diverge, see `ridge_edge`.
+be negative down to the edge λ_e, where the errors diverge, see `iclkit.theory.ridge_edge`.
 Arguments other than 0 and inf must lie between 1e-75 and 1e75, where no product overflows.
 """
 
@@ -95,7 +95,7 @@ def effective_ridge(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `ridge_edge`, which is at most 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def icl_error(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `ridge_edge`, which is at most 0; with `tasks` at least 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -211,7 +211,7 @@ def idg_error(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `ridge_edge`, which is at most 0; with `tasks` at least 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -316,7 +316,7 @@ def optimal_ridge(
     test : {"icl", "idg"}
         The error to be minimised: on new tasks or on the pretraining tasks.
     negative : bool
-        Whether λ may go below 0, down to `ridge_edge`.
+        Whether λ may go below 0, down to `iclkit.theory.ridge_edge`.
 
     Returns
     -------
