@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import lru_cache, partial, update_wrapper
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.stats import ortho_group
@@ -32,7 +32,6 @@ from iclkit.trained.attention import (
     implemented_gamma,
     interpolation_rank,
 )
-from iclkit.trained.depth import STARTS, Layers, Reading, written
 from iclkit.trained.interpolation import INTERPOLATED, polish
 from iclkit.trained.prompts import (
     Fixed,
@@ -45,12 +44,16 @@ from iclkit.trained.prompts import (
 )
 from iclkit.trained.train import adamw, fit
 
+if TYPE_CHECKING:  # one trial imports it, so that a change of it concerns no chapter but its own
+    from iclkit.trained.depth import Layers
+
 Measure = Callable[[Seed], dict[str, Any]]
 
 _double = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, jnp.float64))
 _single = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, jnp.float32))
 # JAX compiles once what it has seen before, and these are the same for the same arguments.
-_layers, _bound = map(lru_cache(maxsize=None, typed=True), (Layers, partial))
+_same = lru_cache(maxsize=None, typed=True)
+_bound = _same(partial)
 
 _RAISES = """
     Raises
@@ -487,6 +490,8 @@ def trained_depth(
         ...
     ValueError: start must be one of equal, random, got 'best'
     """
+    from iclkit.trained.depth import STARTS, Layers, Reading, written
+
     Layers(layers, depth)  # checks them, before they are looked up
     network, optimiser = _layers(layers, depth), adamw(steps, rate, decay=0.0)
     (d, ell, rho), (size,) = _context(d, alpha, rho), _counts(size=size)
@@ -517,6 +522,13 @@ def trained_depth(
         return risks | _describe(found.steps) | {"token_first": token}
 
     return measure
+
+
+@_same
+def _layers(layers: str, depth: int) -> Layers:
+    from iclkit.trained.depth import Layers
+
+    return Layers(layers, depth)
 
 
 def _gradient(network: Layers, params: Any, prompts: Any) -> Any:
