@@ -281,8 +281,16 @@ class Blocks:
         Number of blocks, at least 1.
     mlp : bool
         Whether each has a multilayer perceptron, a single dense layer as in paper 1.
-    residual : bool
-        Whether each adds its results to what it was given.
+    attention_residual, mlp_residual : bool
+        Whether each adds to the result of its attention, and to that of its perceptron, what these
+        were given.
+    second_norm : bool
+        Whether a block without perceptron adds to its normalised rows what they were before, and
+        normalises again, as paper 1's code does: N₂(u + N₁(u)).
+
+    Notes
+    -----
+    Source: eq-softmax-block in the book.
 
     Examples
     --------
@@ -298,13 +306,18 @@ class Blocks:
 
     depth: int
     mlp: bool = True
-    residual: bool = True
+    attention_residual: bool = True
+    mlp_residual: bool = True
+    second_norm: bool = True
 
     def __post_init__(self) -> None:
         """Check the attributes."""
         _validate.count("depth", self.depth)
-        _validate.flag("mlp", self.mlp)
-        _validate.flag("residual", self.residual)
+        for name in ("mlp", "attention_residual", "mlp_residual", "second_norm"):
+            _validate.flag(name, getattr(self, name))
+        unused = "second_norm" if self.mlp else "mlp_residual"
+        if not getattr(self, unused):
+            raise ValueError(f"{unused} must be True where mlp is {self.mlp}, got False")
 
     def init(self, key: jax.Array, d: int, width: int | None = None) -> dict[str, Any]:
         """Draw parameters for tokens of dimension d; the width is d by default."""
@@ -318,7 +331,8 @@ class Blocks:
             params["norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
             if self.mlp:
                 params["mlp"] = _dense(mlp, h, h)
-                params["mlp_norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
+            if self.second_norm:
+                params["second_norm"] = {"scale": jnp.ones(h), "bias": jnp.zeros(h)}
             blocks.append(params)
         embedding, readout = _dense(first, d + 1, h), _dense(last, h, 1)
         return {"embedding": embedding, "blocks": blocks, "readout": readout}
@@ -366,11 +380,12 @@ class Blocks:
         return self._after_attention(block, last, _apply(dense, pooled) @ block["value"]["kernel"])
 
     def _after_attention(self, block: Any, x: Any, attended: Any) -> Any:
-        x = _normalise(block["norm"], x + attended if self.residual else attended)
-        if self.mlp:
-            out = _apply(block["mlp"], x)
-            x = _normalise(block["mlp_norm"], x + out if self.residual else out)
-        return x
+        u = x + attended if self.attention_residual else attended
+        x = _normalise(block["norm"], u)
+        if not self.second_norm:
+            return x
+        out = _apply(block["mlp"], x) if self.mlp else u
+        return _normalise(block["second_norm"], x + out if self.mlp_residual else out)
 
 
 def _normalise(norm: Any, x: Any) -> Any:
@@ -382,10 +397,12 @@ def _normalise(norm: Any, x: Any) -> Any:
 #: The models by the names that sweeps store.
 MODELS = {
     "linear": Linear(),
-    "softmax": Blocks(1, mlp=False),
+    "one-block": Blocks(1, mlp=False),
+    "softmax": Blocks(1, mlp=False, second_norm=False),
     "two-blocks": Blocks(2),
     "three-blocks": Blocks(3),
-    "two-blocks-bare": Blocks(2, residual=False),
+    "two-blocks-mlp-residual": Blocks(2, attention_residual=False),
+    "two-blocks-bare": Blocks(2, attention_residual=False, mlp_residual=False),
 }
 
 

@@ -85,9 +85,9 @@ def write(contexts: Contexts) -> np.ndarray:
 # Samplers -------------------------------------------------------------------------------------
 
 
-def _fixed() -> Any:
+def _fixed(**options: Any) -> Any:
     """Mark what is part of the compiled program."""
-    return field(metadata={"static": True})
+    return field(metadata={"static": True}, **options)
 
 
 def _prompts(x: Any, shown: Any) -> Any:
@@ -97,9 +97,10 @@ def _prompts(x: Any, shown: Any) -> Any:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Fixed:
-    """Minibatches of one sample of n prompts, which are in no two of those drawn together.
+    """Minibatches of one sample of n prompts.
 
-    A minibatch of all n is not shuffled.
+    A prompt is in no two of those drawn together; where they `overlap`, each is drawn by itself,
+    and a prompt is at most once in each. A minibatch of all n is not shuffled.
 
     Examples
     --------
@@ -114,6 +115,7 @@ class Fixed:
     """
 
     sample: Sample
+    overlap: bool = _fixed(default=False)
 
     def __call__(self, key: jax.Array, shape: tuple[int, int]) -> Sample:
         """Draw; what does not fill a minibatch rests."""
@@ -122,11 +124,29 @@ class Fixed:
         if shape == (1, n):
             drawn = jax.tree.map(lambda leaf: leaf[None], self.sample)
             return drawn
-        if shape[0] * shape[1] > n:
+        if (shape[1] if self.overlap else shape[0] * shape[1]) > n:
             raise ValueError(f"shape must hold at most the n = {n} prompts there are, got {shape}")
-        rows = jax.random.permutation(key, n)[: shape[0] * shape[1]].reshape(shape)
+        if self.overlap:
+            rows = _subsets(key, n, shape)
+        else:
+            rows = jax.random.permutation(key, n)[: shape[0] * shape[1]].reshape(shape)
         drawn = jax.tree.map(lambda leaf: leaf[rows], self.sample)
         return drawn
+
+
+def _subsets(key: jax.Array, n: int, shape: tuple[int, int]) -> jax.Array:
+    """Draw subsets of n numbers by Floyd's algorithm, ten times as fast as by sorting."""
+    count, size = shape
+    last = jnp.arange(n - size, n)
+    picks = jax.random.randint(key, (size, count), 0, last[:, None] + 1)
+
+    def add(chosen: Any, row: Any) -> tuple[Any, None]:
+        i, last, pick = row
+        taken = jnp.any(chosen == pick, axis=0)
+        return chosen.at[i].set(jnp.where(taken, last, pick)), None
+
+    none = jnp.full_like(picks, -1)
+    return jax.lax.scan(add, none, (jnp.arange(size), last, picks))[0].T
 
 
 @jax.tree_util.register_dataclass

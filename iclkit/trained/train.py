@@ -14,14 +14,13 @@ from iclkit.trained.prompts import Sample
 
 SCHEDULES = ("cosine", "constant")
 
-_CLIP = 1.0  # gradients are cut to this norm
 _CHUNKS = 50  # chances in one training to notice Ctrl-C or a divergence
 
 
 def adamw(
-    steps: int, rate: float, *, schedule: str = "cosine", decay: float = 1e-4
+    steps: int, rate: float, *, schedule: str = "cosine", decay: float = 1e-4, clip: float = 1.0
 ) -> optax.GradientTransformation:
-    """Make the optimiser: AdamW, with gradients cut to norm 1.
+    """Make the optimiser: AdamW, with gradients cut to a norm.
 
     Parameters
     ----------
@@ -33,6 +32,8 @@ def adamw(
         A linear rise over the first 2 % of the steps and a cosine to zero, or `rate` throughout.
     decay : float
         Weight decay, at least 0.
+    clip : float
+        Norm that gradients are cut to, positive; inf leaves them as they are.
 
     Returns
     -------
@@ -56,16 +57,19 @@ def adamw(
         _validate.finite("rate", rate),
         _validate.choice("schedule", schedule, SCHEDULES),
         _validate.scalar(_validate.nonnegative, "decay", decay),
+        _validate.scalar(_validate.positive, "clip", clip),
     )
 
 
 @cache
-def _adamw(steps: int, rate: Any, schedule: str, decay: float) -> optax.GradientTransformation:
+def _adamw(
+    steps: int, rate: Any, schedule: str, decay: float, clip: float
+) -> optax.GradientTransformation:
     if schedule == "cosine":
         rise = min(max(steps // 50, 1), steps - 1)
         rate = optax.warmup_cosine_decay_schedule(0.0, rate, rise, steps) if rise else rate
     adam = optax.adamw(rate, weight_decay=decay)
-    return optax.chain(optax.clip_by_global_norm(_CLIP), adam)
+    return optax.chain(optax.clip_by_global_norm(clip), adam) if np.isfinite(clip) else adam
 
 
 def fit(

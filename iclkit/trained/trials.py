@@ -185,12 +185,14 @@ def pretraining(
 
 def _learning(
     model: str, d: int, tau: float, alpha: float, rho: float, steps: int, rate: float,
-    schedule: str, batches: int, decay: float, dtype: str = "float64",
+    schedule: str, batches: int, decay: float, overlap: bool = False, clip: float = 1.0,
+    dtype: str = "float64",
 ) -> tuple[Callable[[Seed], tuple[Pretraining, Any]], Callable[..., dict[str, Any]]]:  # fmt: skip
     """Check a point; return what trains a network, and what measures it."""
     network, (d, ell, rho) = _model(model), _context(d, alpha, rho)
     n, (batches,) = _validate.size("tau", tau, d**2, "n = tau * d**2"), _counts(batches=batches)
-    optimiser = adamw(steps, rate, schedule=schedule, decay=decay)
+    optimiser = adamw(steps, rate, schedule=schedule, decay=decay, clip=clip)
+    overlap = _validate.flag("overlap", overlap)
     casts = {"float64": _double, "float32": _single}
     cast = casts[_validate.choice("dtype", dtype, tuple(casts))]
     if batches > n:
@@ -198,7 +200,7 @@ def _learning(
 
     def learn(seed: Seed) -> tuple[Pretraining, Any]:
         start = pretraining(seed, model, n, d, ell, rho)
-        params, draw = cast((start.params, Fixed(start.sample)))
+        params, draw = cast((start.params, Fixed(start.sample, overlap)))
         shape, key = (batches, n // batches), jax.random.key(0)
         end, _ = fit(network.predict, params, draw, optimiser, steps, key=key, shape=shape)
         return start, _double(end)
@@ -219,7 +221,8 @@ def _learning(
 @_trial
 def trained_attention(
     *, model: str, d: int, tau: float, alpha: float, rho: float, steps: int, rate: float = 1e-2,
-    schedule: str = "cosine", batches: int = 1, decay: float = 1e-4, dtype: str = "float64",
+    schedule: str = "cosine", batches: int = 1, decay: float = 1e-4, overlap: bool = False,
+    clip: float = 1.0, dtype: str = "float64",
 ) -> Measure:  # fmt: skip
     """Train one network on a fixed sample with a task in each context, and measure its errors.
 
@@ -236,10 +239,12 @@ def trained_attention(
         rounded.
     rho : float
         Variance of the label noise, at least 0.
-    steps, rate, schedule, decay
+    steps, rate, schedule, decay, clip
         See `iclkit.trained.train.adamw`.
     batches : int
-        Minibatches of a pass through the data, 1 to n; 1 is the full batch.
+        Minibatches that have the size of the sample together, 1 to n; 1 is the full batch.
+    overlap : bool
+        Whether each is drawn by itself, and they are not disjoint.
     dtype : {"float64", "float32"}
         Precision of the training.
 
@@ -261,7 +266,7 @@ def trained_attention(
     ValueError: batches must be at most n = 100, got 500
     """
     learn, measure = _learning(
-        model, d, tau, alpha, rho, steps, rate, schedule, batches, decay, dtype
+        model, d, tau, alpha, rho, steps, rate, schedule, batches, decay, overlap, clip, dtype
     )
     return lambda seed: measure(*learn(seed))
 

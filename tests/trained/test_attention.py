@@ -139,6 +139,7 @@ def test_models_keep_single_precision():
     ("name", "parameters"),
     [
         ("linear", lambda d: 3 * d**2 + 7 * d + 1),
+        ("one-block", lambda d: 4 * d**2 + 7 * d + 1),
         ("softmax", lambda d: 4 * d**2 + 5 * d + 1),
         ("two-blocks", lambda d: 9 * d**2 + 13 * d + 1),
         ("three-blocks", lambda d: 13 * d**2 + 18 * d + 1),
@@ -165,13 +166,31 @@ def test_blocks_are_causal():
     changed = p.copy()
     changed[:, -1] += 1.0
 
-    for residual in (True, False):
-        rows = quick(Blocks(2, residual=residual)._rows)
+    for name in ("two-blocks", "two-blocks-mlp-residual", "two-blocks-bare"):
+        rows = quick(MODELS[name]._rows)
         before, after = (np.asarray(rows(params, some)) for some in (p, changed))
         np.testing.assert_array_equal(before[:, :-1], after[:, :-1])
         assert np.all(np.any(before[:, -1] != after[:, -1], axis=1))
         # The first row is as if it were alone.
         close(rows(params, p[:, :1]), before[:, :1], 1e-13)
+
+
+def test_blocks_without_perceptron_are_normalised_as_in_paper_1():
+    """By hand, for a context of one token: N₂(u + N₁(u)) with u = x + attended."""
+    p, params = np.array([[[0.3, -0.8, 1.2, 0.0]]]), network("one-block", 3)
+
+    def norm(of, x):
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-6)
+        return x * np.asarray(of["scale"]) + np.asarray(of["bias"])
+
+    block = params["blocks"][0]
+    x = p[0, 0] @ params["embedding"]["kernel"] + params["embedding"]["bias"]
+    u = np.asarray(x + x @ block["value"]["kernel"])  # it attends to itself alone
+    rows = norm(block["second_norm"], u + norm(block["norm"], u))
+    once = norm(block["norm"], u)
+    for name, row in (("one-block", rows), ("softmax", once)):
+        expected = row @ params["readout"]["kernel"] + params["readout"]["bias"]
+        close(MODELS[name].plain(params, p), expected, 1e-13)
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "two-blocks"])
@@ -280,7 +299,20 @@ def test_implemented_gamma_of_any_network_is_its_coupling_of_queries_and_statist
             r"test.inputs must have shape \(any, any, any\)",
         ),
         (lambda: Blocks(1, mlp=np.nan), TypeError, "mlp must be True or False, got nan"),
-        (lambda: Blocks(1, residual="no"), TypeError, "residual must be True or False, got 'no'"),
+        *(
+            (lambda name=name: Blocks(1, **{name: "no"}), TypeError, f"{name} must be True or Fal")
+            for name in ("attention_residual", "mlp_residual", "second_norm")
+        ),
+        (
+            lambda: Blocks(1, second_norm=False),
+            ValueError,
+            "second_norm must be True where mlp is True, got False",
+        ),
+        (
+            lambda: Blocks(1, mlp=False, mlp_residual=False),
+            ValueError,
+            "mlp_residual must be True where mlp is False, got False",
+        ),
         (
             lambda: error_parts("linear", {}, None, 0.1),
             TypeError,
@@ -360,7 +392,7 @@ def images(data, w):
             yield image, label * query * target
 
 
-@pytest.mark.parametrize("name", ["linear", "softmax", "two-blocks-bare"])
+@pytest.mark.parametrize("name", ["linear", "one-block", "two-blocks-bare"])
 def test_parts_add_up_to_the_error_on_all_mirror_images(name):
     data, w = contexts(30, 3, 5)
     model, params, rho = MODELS[name], network(name, 3), 0.3

@@ -39,6 +39,25 @@ def test_minibatches_of_one_draw_are_not_more_than_there_is():
     draw = Fixed(Sample(jnp.ones((5, 2)), jnp.ones(5)))
     with pytest.raises(ValueError, match=r"shape must hold at most the n = 5 .*, got \(2, 3\)"):
         draw(KEY, (2, 3))
+    draw = Fixed(draw.sample, overlap=True)
+    assert draw(KEY, (2, 5)).targets.shape == (2, 5)
+    with pytest.raises(ValueError, match=r"shape must hold at most the n = 5 .*, got \(2, 6\)"):
+        draw(KEY, (2, 6))
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (7, 1), (7, 3), (7, 6), (7, 7)])
+def test_minibatches_that_overlap_are_subsets_of_one_law(n, size):
+    count = 40_000
+    draw = Fixed(Sample(jnp.arange(n), jnp.arange(n)), overlap=True)
+    rows = np.asarray(draw(KEY, (count, size)).targets)
+    chosen = np.zeros((count, n))
+    np.add.at(chosen, (np.arange(count)[:, None], rows), 1)
+    assert chosen.max() == 1  # none twice in a minibatch
+    share = size / n
+    pair = share * (size - 1) / max(n - 1, 1)
+    expected = np.where(np.eye(n, dtype=bool), share, pair)
+    error = np.sqrt(expected * (1 - expected) / count)
+    assert np.all(np.abs(chosen.T @ chosen / count - expected) <= 4.5 * error)
 
 
 SAMPLERS = {

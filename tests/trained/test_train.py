@@ -44,8 +44,8 @@ def assert_same(result, expected):
 # Steps ----------------------------------------------------------------------------------------
 
 
-def by_hand(params, x, y, rates, decay):
-    """AdamW on the full batch as its authors write it, in numpy, gradients cut to norm 1."""
+def by_hand(params, x, y, rates, decay, clip=1.0):
+    """AdamW on the full batch as its authors write it, in numpy, gradients cut to a norm."""
     theta = np.append(params["a"], params["b"])
     x = np.column_stack([x, np.ones(len(x))])
     mean, square, losses = 0, 0, []
@@ -53,7 +53,7 @@ def by_hand(params, x, y, rates, decay):
         residual = x @ theta - y
         losses.append(np.mean(residual**2))
         gradient = 2 * residual @ x / len(y)
-        gradient = gradient * min(1, 1 / np.linalg.norm(gradient))
+        gradient = gradient * min(1, clip / np.linalg.norm(gradient))
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
         step = (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
         theta = theta - rate * (step + decay * theta)
@@ -80,6 +80,16 @@ def test_steps_are_those_of_adamw(schedule):
     np.testing.assert_allclose(losses, theirs, rtol=100 * tolerance)
     # The cut and the decay are felt.
     assert abs(train(adamw(150, 0.05, schedule=schedule), 150)[0]["b"] - end["b"]) > 1e-4
+
+
+def test_gradients_are_cut_to_the_norm():
+    params, sample = problem()
+    rates, theirs = np.full(60, 0.05), map(np.asarray, sample)
+    end, _ = train(adamw(60, 0.05, schedule="constant", decay=0.0, clip=np.inf), 60)
+    expected, _ = by_hand(params, *theirs, rates, 0.0, clip=np.inf)
+    np.testing.assert_allclose(end["b"], expected["b"], rtol=0, atol=1e-12)
+    cut, _ = train(adamw(60, 0.05, schedule="constant", decay=0.0), 60)
+    assert abs(cut["b"] - end["b"]) > 1e-4
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -180,6 +190,7 @@ def test_bad_data_never_pass():
         ({"rate": [0.1]}, ValueError, "rate must be a single number"),
         ({"schedule": "step"}, ValueError, "schedule must be one of cosine, constant, got 'step'"),
         ({"decay": -0.1}, ValueError, "decay must be finite and at least 0, got -0.1"),
+        ({"clip": -1.0}, ValueError, r"clip must be positive .*, got -1.0"),
         ({"decay": np.inf}, ValueError, "decay must be finite and at least 0, got inf"),
     ],
 )

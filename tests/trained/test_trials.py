@@ -73,6 +73,11 @@ BAD = {
         (-0.1, ValueError, "decay must be finite and at least 0, got -0.1"),
         (np.inf, ValueError, "decay must be finite and at least 0, got inf"),
     ],
+    "clip": [
+        (0.0, ValueError, "clip must be positive .*, got 0.0"),
+        (np.nan, ValueError, "clip must be positive .*, got nan"),
+    ],
+    "overlap": [(1, TypeError, "overlap must be True or False, got 1")],
     "schedule": [("step", ValueError, "schedule must be one of cosine, constant, got 'step'")],
     "dtype": [("float16", ValueError, "dtype must be one of float64, float32, got 'float16'")],
     "layers": [("some", ValueError, "layers must be one of scalar-tied, scalar, full")],
@@ -330,4 +335,7 @@ def test_a_diverging_training_is_named():
 
 
 def test_names_of_models_are_those_that_are_stored():
-    assert [*MODELS] == ["linear", "softmax", "two-blocks", "three-blocks", "two-blocks-bare"]
+    assert [*MODELS] == [
+        "linear", "one-block", "softmax", "two-blocks", "three-blocks", "two-blocks-mlp-residual",
+        "two-blocks-bare",
+    ]  # fmt: skip
