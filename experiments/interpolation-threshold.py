@@ -32,7 +32,7 @@ block = SETTING | {"model": "one-block", "rate": 3e-2}
 tau = [1.5, 1.9, 2.3, 2.7, 3.1]
 sweep(
     interpolates,
-    block | {"d": [6, 8, 10, 12, 16], "tau": tau, "steps": 10_000},
+    block | {"d": [6, 8, 10, 12], "tau": tau, "steps": 10_000},
     "book/data/one-block-threshold.nc",
     name="interpolates",
     seed=7,
@@ -41,7 +41,7 @@ sweep(
 
 sweep(
     interpolates,
-    block | {"d": [6, 8, 12], "tau": tau, "steps": [2_500, 5_000]},
+    block | {"d": [6, 8, 12], "tau": tau, "steps": 5_000},
     "book/data/one-block-threshold-steps.nc",
     name="interpolates",
     seed=8,

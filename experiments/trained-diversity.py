@@ -1,10 +1,14 @@
 """Task diversity in a trained network: paper 1's figure 6, at a small size.
 
-Two softmax blocks, trained on new contexts at every step. Fifteen minutes on two cores.
+Two softmax blocks, trained on new contexts at every step; and on a fixed sample by the recipe and
+with the network of the published runs, which have no residual connection around the attention. An
+hour on two cores.
 """
 
+import numpy as np
+
 from iclkit.runs import sweep
-from iclkit.trained.trials import diverse_attention
+from iclkit.trained.trials import diverse_attention, trained_attention
 
 sweep(
     diverse_attention,
@@ -17,3 +21,29 @@ sweep(
     seed=1,
     runs=(3, 3),
 )  # fmt: skip
+
+fixed = {
+    "tau": 10.0, "alpha": 1.0, "rho": 0.01, "steps": 220_000, "rate": 1e-4,
+    "schedule": "constant", "batches": 10, "overlap": True, "clip": np.inf, "dtype": "float32",
+}  # fmt: skip
+sweep(
+    trained_attention,
+    fixed
+    | {
+        "model": ["two-blocks-mlp-residual", "two-blocks"], "d": 5,
+        "kappa": [0.2, 0.6, 1.0, 1.6, 2.4, 4.0, 10.0],
+    },
+    "book/data/fixed-diversity.nc",
+    name="trained_attention",
+    seed=2,
+    runs=(3, 3),
+)  # fmt: skip
+
+sweep(
+    trained_attention,
+    fixed | {"model": "two-blocks-mlp-residual", "d": 10, "kappa": [0.3, 1.0, 4.0]},
+    "book/data/fixed-diversity-10.nc",
+    name="trained_attention",
+    seed=3,
+    runs=(2, 2),
+)

@@ -236,18 +236,21 @@ def implement(gamma: Any, ell: int) -> dict[str, Any]:
     return params | {"readout": {"kernel": first, "bias": np.zeros(1)}}
 
 
-def interpolation_rank(d: int) -> int:
+def interpolation_rank(d: int, *, mirrored: bool = False) -> int:
     """Count the parameters of linear attention that predictions can tell apart.
 
     Parameters
     ----------
     d : int
         Dimension, at least 1; the width is d.
+    mirrored : bool
+        Whether predictions are means over mirror images, see `Mirrored`.
 
     Returns
     -------
     int
-        d² + 4d + 2, the generic rank of the Jacobian of predictions in parameters.
+        d² + 4d + 2, the generic rank of the Jacobian of predictions in parameters; of the means,
+        d² + d.
 
     Raises
     ------
@@ -256,16 +259,18 @@ def interpolation_rank(d: int) -> int:
 
     Notes
     -----
-    Source: eq-interpolation-rank in the book.
+    Source: eq-interpolation-rank and eq-mirrored-linear in the book.
 
     Examples
     --------
     >>> from iclkit.trained import attention
     >>> [attention.interpolation_rank(d) for d in (1, 10, 100)]  # of about 3d² parameters
     [7, 142, 10402]
+    >>> attention.interpolation_rank(10, mirrored=True)
+    110
     """
     d = _validate.count("d", d)
-    return d**2 + 4 * d + 2
+    return d**2 + d if _validate.flag("mirrored", mirrored) else d**2 + 4 * d + 2
 
 
 # Blocks of softmax attention ------------------------------------------------------------------
@@ -394,6 +399,101 @@ def _normalise(norm: Any, x: Any) -> Any:
     return centred * jax.lax.rsqrt(variance + _EPSILON) * norm["scale"] + norm["bias"]
 
 
+# Mirror images --------------------------------------------------------------------------------
+
+# The signs of the labels and of the query in the four images of a prompt.
+_SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+#: The sign of the target in each, which is odd in both.
+ODD = np.array([label * query for label, query in _SIGNS])
+
+
+def mirror_images(prompts: Any) -> list[Any]:
+    """Negate the labels of prompts, their queries, or both: four prompts that are equally likely.
+
+    Parameters
+    ----------
+    prompts : array of shape (n, ell + 1, d + 1)
+        Prompts, see `iclkit.trained.prompts.write`.
+
+    Returns
+    -------
+    list of four arrays of shape (n, ell + 1, d + 1)
+        The prompts themselves; with −x_q; with −y; and with both. Their targets are those of the
+        prompts times `ODD`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.trained import attention
+    >>> images = attention.mirror_images(np.array([[[1.0, 2.0], [3.0, 0.0]]]))
+    >>> [image[0].tolist() for image in images[1:3]]
+    [[[1.0, 2.0], [-3.0, 0.0]], [[1.0, -2.0], [3.0, 0.0]]]
+    >>> attention.ODD.tolist()
+    [1, -1, -1, 1]
+    """
+    images = []
+    for label, query in _SIGNS:
+        signs = np.ones(prompts.shape[1:])
+        signs[:, -1] *= label
+        signs[-1, :-1] *= query
+        images.append(prompts * signs.astype(prompts.dtype))
+    return images
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """The mean of a model's predictions over the mirror images of a prompt.
+
+    It is the part that is odd in the labels and in the query, as the target is.
+
+    Attributes
+    ----------
+    model : Linear or Blocks
+        The model, whose parameters it has.
+
+    Notes
+    -----
+    Source: eq-mirror-average in the book.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import numpy as np
+    >>> from iclkit.trained import attention
+    >>> model = attention.Mirrored(attention.Linear())
+    >>> params = model.init(jax.random.key(0), d=2)
+    >>> prompts = np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 0.0]]])
+    >>> images = attention.mirror_images(prompts)
+    >>> found = [float(model.predict(params, model.inputs(image))[0]) for image in images]
+    >>> np.allclose(found, attention.ODD * found[0]) and found[0] != 0
+    True
+    """
+
+    model: Linear | Blocks
+
+    def init(self, key: jax.Array, d: int, width: int | None = None) -> dict[str, Any]:
+        """Draw parameters as those of the model."""
+        return self.model.init(key, d, width)
+
+    def inputs(self, prompts: Any) -> Any:
+        """Give `predict` what the model needs of the four images, along the second axis."""
+        images = [self.model.inputs(image) for image in mirror_images(prompts)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *images)
+
+    def predict(self, params: Any, inputs: Any) -> Any:
+        """Predict n labels, by the folded form."""
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), inputs)
+        return jnp.mean(self.model.predict(params, flat).reshape(-1, 4) * ODD, axis=1)
+
+    def plain(self, params: Any, prompts: Any) -> Any:
+        """Predict the same, by the form that computes every row."""
+        images = mirror_images(prompts)
+        return sum(
+            sign * self.model.plain(params, image) / 4
+            for sign, image in zip(ODD.tolist(), images, strict=True)
+        )
+
+
 #: The models by the names that sweeps store.
 MODELS = {
     "linear": Linear(),
@@ -403,6 +503,8 @@ MODELS = {
     "three-blocks": Blocks(3),
     "two-blocks-mlp-residual": Blocks(2, attention_residual=False),
     "two-blocks-bare": Blocks(2, attention_residual=False, mlp_residual=False),
+    "linear-mirrored": Mirrored(Linear()),
+    "one-block-mirrored": Mirrored(Blocks(1, mlp=False)),
 }
 
 
@@ -468,12 +570,14 @@ class ErrorParts(NamedTuple):
     even_even: float
 
 
-def error_parts(model: Linear | Blocks, params: Any, test: Sample, rho: float) -> ErrorParts:
+def error_parts(
+    model: Linear | Blocks | Mirrored, params: Any, test: Sample, rho: float
+) -> ErrorParts:
     """Measure a test error on given prompts, each with all its mirror images, in double precision.
 
     Parameters
     ----------
-    model : Linear or Blocks
+    model : Linear, Blocks or Mirrored
         The model.
     params : pytree of arrays
         Its parameters.
@@ -516,14 +620,9 @@ def error_parts(model: Linear | Blocks, params: Any, test: Sample, rho: float) -
     _validate.instance("test", test, Sample, "an iclkit.trained.prompts.Sample")
     prompts = _validate.array("test.inputs", test.inputs, (None, None, None))
     target = _validate.array("test.targets", test.targets, prompts.shape[:1])
-    f = np.empty((2, 2, len(target)))
-    for i, label in enumerate((1, -1)):
-        for j, query in enumerate((1, -1)):
-            image = prompts.copy()
-            image[:, :, -1] *= label
-            image[:, -1, :-1] *= query
-            with jax.enable_x64(True):
-                f[i, j] = compiled(model.predict)(params, model.inputs(image))
+    with jax.enable_x64(True):
+        images = [compiled(model.predict)(params, model.inputs(x)) for x in mirror_images(prompts)]
+    f = np.asarray(images).reshape(2, 2, -1)
     odd = (f[:, 0] - f[:, 1]) / 2  # in the query
     even = (f[:, 0] + f[:, 1]) / 2
     others = (even[0] - even[1]) / 2, (odd[0] + odd[1]) / 2, (even[0] + even[1]) / 2

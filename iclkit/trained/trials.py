@@ -22,15 +22,17 @@ from iclkit import _validate, backend
 from iclkit._types import P, Run, Seed, checked
 from iclkit.data.contexts import draw_contexts
 from iclkit.data.moments import population_moments, prediction_error
-from iclkit.data.tasks import draw_tasks
+from iclkit.data.tasks import assign_tasks, draw_tasks
 from iclkit.theory.descent import power_law
 from iclkit.trained._jax import jax, jnp
 from iclkit.trained.attention import (
     MODELS,
+    ODD,
     compiled,
     error_parts,
     implemented_gamma,
     interpolation_rank,
+    mirror_images,
 )
 from iclkit.trained.interpolation import INTERPOLATED, polish
 from iclkit.trained.prompts import (
@@ -120,6 +122,8 @@ class Pretraining(NamedTuple):
         What it learns from: inputs and labels of n prompts.
     test : Sample
         Prompts with new tasks, and the labels of their queries without noise.
+    known : Sample, optional
+        The same with tasks of the list, where there is one.
 
     Examples
     --------
@@ -134,12 +138,14 @@ class Pretraining(NamedTuple):
     params: Any
     sample: Sample
     test: Sample
+    known: Sample | None = None
 
 
 def pretraining(
-    seed: Seed, model: str, n: int, d: int, ell: int, rho: float, *, tests: int = 2000
-) -> Pretraining:
-    """Draw an initial network, a fixed sample of n contexts with a task each, and a test.
+    seed: Seed, model: str, n: int, d: int, ell: int, rho: float, *, tests: int = 2000,
+    k: int | None = None, mirrored: bool = False,
+) -> Pretraining:  # fmt: skip
+    """Draw an initial network, a fixed sample of n contexts, and a test.
 
     Parameters
     ----------
@@ -152,6 +158,10 @@ def pretraining(
         Contexts, dimension, context length, contexts of the test; each at least 1.
     rho : float
         Variance of the label noise, at least 0.
+    k : int, optional
+        Tasks, at least 1, of which each context picks one; by default it has one of its own.
+    mirrored : bool
+        Whether the sample also has the three mirror images of each context, of 4n prompts then.
 
     Returns
     -------
@@ -166,50 +176,62 @@ def pretraining(
     Examples
     --------
     >>> from iclkit.trained import trials
-    >>> params, sample, test = trials.pretraining(0, "linear", n=4, d=2, ell=6, rho=0.1, tests=9)
-    >>> sample.targets.shape, test.inputs.shape, str(sample.targets.dtype)
+    >>> start = trials.pretraining(0, "linear", n=4, d=2, ell=6, rho=0.1, tests=9)
+    >>> start.sample.targets.shape, start.test.inputs.shape, str(start.sample.targets.dtype)
     ((4,), (9, 7, 3), 'float64')
     """
-    network, drawn = _model(model), []
+    network, mirrored = _model(model), _validate.flag("mirrored", mirrored)
     n, d, ell, tests = _counts(n=n, d=d, ell=ell, tests=tests)
-    for number, count in enumerate((n, tests)):
-        streams = backend.streams(backend.child_seed(seed, number))
-        w = draw_tasks(count, d, streams.tasks, prior="gaussian")
-        drawn.append((draw_contexts(w, ell, rho, streams), w))
-    (learnt, _), (tested, w) = drawn
-    test = Sample(write(tested), np.einsum("nd,nd->n", tested.query, w))
+    streams = [backend.streams(backend.child_seed(seed, number)) for number in range(2)]
+    listed = draw_tasks(n if k is None else k, d, streams[0].tasks, prior="gaussian")
+    w = listed if k is None else listed[assign_tasks(n, k, streams[0].tasks)]
+    learnt = draw_contexts(w, ell, rho, streams[0])
+    new = draw_tasks(tests, d, streams[1].tasks, prior="gaussian")
+    test, known = _draw_test(new, ell, rho, streams[1]), None
+    if k is not None:
+        known = _draw_test(listed[assign_tasks(tests, k, streams[1].tasks)], ell, rho, streams[1])
+    prompts, targets = write(learnt), learnt.target
+    if mirrored:
+        prompts, targets = np.concatenate(mirror_images(prompts)), np.outer(ODD, targets).ravel()
     with jax.enable_x64(True):
-        sample = Sample(network.inputs(write(learnt)), jnp.asarray(learnt.target))
-        return Pretraining(network.init(*_keys(backend.child_seed(seed, 2), 1), d), sample, test)
+        sample = Sample(network.inputs(prompts), jnp.asarray(targets))
+        params = network.init(*_keys(backend.child_seed(seed, 2), 1), d)
+        return Pretraining(params, sample, test, known)
 
 
 def _learning(
     model: str, d: int, tau: float, alpha: float, rho: float, steps: int, rate: float,
     schedule: str, batches: int, decay: float, overlap: bool = False, clip: float = 1.0,
-    dtype: str = "float64",
+    dtype: str = "float64", kappa: float = np.inf, mirrored: bool = False,
 ) -> tuple[Callable[[Seed], tuple[Pretraining, Any]], Callable[..., dict[str, Any]]]:  # fmt: skip
     """Check a point; return what trains a network, and what measures it."""
     network, (d, ell, rho) = _model(model), _context(d, alpha, rho)
     n, (batches,) = _validate.size("tau", tau, d**2, "n = tau * d**2"), _counts(batches=batches)
+    fresh = _validate.scalar(_validate.positive, "kappa", kappa) == np.inf
+    k = None if fresh else _validate.size("kappa", kappa, d, "k = kappa * d")
     optimiser = adamw(steps, rate, schedule=schedule, decay=decay, clip=clip)
     overlap = _validate.flag("overlap", overlap)
+    prompts = 4 * n if _validate.flag("mirrored", mirrored) else n
     casts = {"float64": _double, "float32": _single}
     cast = casts[_validate.choice("dtype", dtype, tuple(casts))]
-    if batches > n:
-        raise ValueError(f"batches must be at most n = {n}, got {batches}")
+    if batches > prompts:
+        number = "4n" if mirrored else "n"
+        raise ValueError(f"batches must be at most {number} = {prompts}, got {batches}")
 
     def learn(seed: Seed) -> tuple[Pretraining, Any]:
-        start = pretraining(seed, model, n, d, ell, rho)
+        start = pretraining(seed, model, n, d, ell, rho, k=k, mirrored=mirrored)
         params, draw = cast((start.params, Fixed(start.sample, overlap)))
-        shape, key = (batches, n // batches), jax.random.key(0)
+        shape, key = (batches, prompts // batches), jax.random.key(0)
         end, _ = fit(network.predict, params, draw, optimiser, steps, key=key, shape=shape)
         return start, _double(end)
 
     def measure(start: Pretraining, params: Any) -> dict[str, Any]:
         parts = error_parts(network, params, start.test, rho)
-        inputs, targets = start.sample
-        loss = jnp.mean((compiled(network.predict)(params, inputs) - targets) ** 2)
+        loss = _square(network, params, start.sample)
         errors = {"icl_error": sum(parts), **parts._asdict(), "train_loss": loss}
+        if start.known is not None:
+            known = start.known._replace(inputs=network.inputs(start.known.inputs))
+            errors["idg_error"] = rho + _square(network, params, known)
         if model == "linear":
             moments = population_moments(d, ell, rho)
             errors["gamma_error"] = prediction_error(implemented_gamma(params, ell), moments)
@@ -218,13 +240,17 @@ def _learning(
     return learn, measure
 
 
+def _square(network: Any, params: Any, sample: Sample) -> Any:
+    return jnp.mean((compiled(network.predict)(params, sample.inputs) - sample.targets) ** 2)
+
+
 @_trial
 def trained_attention(
     *, model: str, d: int, tau: float, alpha: float, rho: float, steps: int, rate: float = 1e-2,
     schedule: str = "cosine", batches: int = 1, decay: float = 1e-4, overlap: bool = False,
-    clip: float = 1.0, dtype: str = "float64",
+    clip: float = 1.0, dtype: str = "float64", kappa: float = np.inf, mirrored: bool = False,
 ) -> Measure:  # fmt: skip
-    """Train one network on a fixed sample with a task in each context, and measure its errors.
+    """Train one network on a fixed sample, and measure its errors.
 
     Parameters
     ----------
@@ -247,13 +273,18 @@ def trained_attention(
         Whether each is drawn by itself, and they are not disjoint.
     dtype : {"float64", "float32"}
         Precision of the training.
+    kappa : float
+        Task diversity κ = k/d, positive; k is rounded, and at inf every context has its own task.
+    mirrored : bool
+        Whether the sample also has the three mirror images of each context.
 
     Returns
     -------
     dict
         `icl_error` on 2000 new contexts and their mirror images, its parts of
-        `iclkit.trained.attention.ErrorParts` by name, and `train_loss` after the last step; for the
-        linear model also `gamma_error`, exact for the Γ that it implements.
+        `iclkit.trained.attention.ErrorParts` by name, and `train_loss` after the last step; where
+        κ is finite also `idg_error`, on 2000 contexts with tasks of the list; for the linear model
+        also `gamma_error`, exact for the Γ that it implements.
 
     Examples
     --------
@@ -266,8 +297,9 @@ def trained_attention(
     ValueError: batches must be at most n = 100, got 500
     """
     learn, measure = _learning(
-        model, d, tau, alpha, rho, steps, rate, schedule, batches, decay, overlap, clip, dtype
-    )
+        model, d, tau, alpha, rho, steps, rate, schedule, batches, decay, overlap, clip, dtype,
+        kappa, mirrored,
+    )  # fmt: skip
     return lambda seed: measure(*learn(seed))
 
 
@@ -324,8 +356,9 @@ def interpolates(
 
 @_trial
 def linear_threshold(
-    *, d: int, alpha: float, rho: float, starts: int = 3, iterations: int = 300
-) -> Measure:
+    *, d: int, alpha: float, rho: float, starts: int = 3, iterations: int = 300,
+    mirrored: bool = False,
+) -> Measure:  # fmt: skip
     """Find how many contexts full linear attention can learn by heart, to one context.
 
     Parameters
@@ -339,6 +372,8 @@ def linear_threshold(
         continued; at least 1.
     iterations : int
         See `iclkit.trained.interpolation.polish`.
+    mirrored : bool
+        Whether predictions are means over mirror images, see `iclkit.trained.attention.Mirrored`.
 
     Returns
     -------
@@ -364,11 +399,13 @@ def linear_threshold(
     """
     (d, ell, rho), d = _context(d, alpha, rho), _validate.count("d", d, least=3)
     starts, iterations = _counts(starts=starts, iterations=iterations)
-    rank, model, options = interpolation_rank(d), _model("linear"), {"iterations": iterations}
+    rank, options = interpolation_rank(d, mirrored=mirrored), {"iterations": iterations}
+    name = "linear-mirrored" if mirrored else "linear"
+    model = _model(name)
 
     def measure(seed: Seed) -> dict[str, Any]:
         drawn = backend.child_seed(seed, 0)
-        warm, sample, _ = pretraining(drawn, "linear", rank + 3, d, ell, rho, tests=1)
+        warm, sample, *_ = pretraining(drawn, name, rank + 3, d, ell, rho, tests=1)
         keys, least = _keys(backend.child_seed(seed, 1), 9 * starts), {}
         for i, n in enumerate(range(rank - 6, rank + 4)):
             i, ends = min(i, 8) * starts, []
@@ -396,7 +433,7 @@ def _fit(
     return _double(end), losses
 
 
-_SOFTMAX = tuple(name for name in MODELS if name != "linear")
+_SOFTMAX = tuple(name for name in MODELS if not name.startswith("linear"))
 
 
 @_trial
@@ -449,9 +486,7 @@ def diverse_attention(
         old = tasks[streams.tasks.integers(k, size=4000)]
         parts = error_parts(network, params, _draw_test(new, ell, rho, streams), rho)
         # Without mirror images: those under y → −y have the task −w, which is not in the list.
-        prompts, labels = _draw_test(old, ell, rho, streams)
-        f = np.asarray(compiled(network.predict)(params, network.inputs(prompts)))
-        idg = rho + np.mean((f - labels) ** 2)
+        idg = rho + _square(network, params, _draw_test(old, ell, rho, streams))
         return {"icl_error": sum(parts), "idg_error": idg, "train_loss": np.mean(losses[-100:])}
 
     return measure

@@ -25,6 +25,7 @@ from iclkit.trained.attention import (
     implemented_gamma,
     interpolation_rank,
     jacobian,
+    mirror_images,
 )
 from iclkit.trained.prompts import Sample, write
 
@@ -99,6 +100,7 @@ def both_forms(name, params, p, targets):
         ("linear", 4, 2, 5, 7),
         ("softmax", 4, 1, 5, 7),
         ("two-blocks", 2, 1, 1, 3),
+        ("one-block-mirrored", 4, 1, 5, 7),
     ],
 )
 def test_two_forms_agree_in_loss_and_gradient(name, d, ell, n, width):
@@ -112,7 +114,8 @@ def test_two_forms_agree_in_loss_and_gradient(name, d, ell, n, width):
 
 @settings(max_examples=60)
 @given(
-    name=st.sampled_from([*MODELS]),
+    # Means over mirror images cancel where labels or queries are 0.
+    name=st.sampled_from([name for name in MODELS if not name.endswith("mirrored")]),
     seed=st.integers(0, 10_000),
     size=st.floats(1e-2, 3.0),
     labels=st.sampled_from([0.0, 1.0, 1e3]),
@@ -280,6 +283,7 @@ def test_implemented_gamma_of_any_network_is_its_coupling_of_queries_and_statist
         (lambda: implement(np.full((1, 2), np.nan), 2), ValueError, "gamma must be finite"),
         (lambda: implement(np.ones((1, 2)), 0), ValueError, "ell must be an integer of at least 1"),
         (lambda: implemented_gamma(network("linear", 2), 1.5), TypeError, "ell must be an integer"),
+        (lambda: interpolation_rank(2, mirrored=1), TypeError, "mirrored must be True or False"),
         (lambda: interpolation_rank(0), ValueError, "d must be an integer of at least 1, got 0"),
         (
             lambda: error_parts(MODELS["linear"], None, sample(*contexts(1, 1, 1)), -0.1),
@@ -390,6 +394,39 @@ def images(data, w):
         for query in (1, -1):
             image = data._replace(labels=label * data.labels, query=query * data.query)
             yield image, label * query * target
+
+
+@pytest.mark.parametrize("name", ["linear", "one-block"])
+def test_means_over_mirror_images_are_the_part_that_is_odd_in_both(name):
+    data, w = contexts(30, 3, 5)
+    model, mirrored, params = MODELS[name], MODELS[f"{name}-mirrored"], network(name, 3)
+    prompts, test = write(data), sample(data, w)
+    assert len(found := mirror_images(prompts)) == 4
+    for image, (drawn, target) in zip(found, images(data, w), strict=True):
+        np.testing.assert_array_equal(image, write(drawn))
+        f = np.asarray(mirrored.predict(params, mirrored.inputs(image)))
+        assert np.all(f * test.targets * target * f >= 0) and np.any(f)
+    one, both = (error_parts(some, params, test, 0.1) for some in (model, mirrored))
+    assert both.signal == pytest.approx(one.signal, rel=1e-12)
+    assert max(both[1:]) < 1e-25 < min(one[1:])
+
+
+@pytest.mark.parametrize("d", [2, 4])
+def test_mirrored_linear_attention_is_a_linear_regression(d):
+    """On x_q ⊗ (Σ y x, Σ y), and nothing else."""
+    data, _ = contexts(2 * d * (d + 1), d, 5, seed=d)
+    model, p = MODELS["linear-mirrored"], write(data)
+    sums = np.einsum("ni,nia->na", data.labels, np.dstack([data.tokens, np.ones((len(p), 5, 1))]))
+    design = np.einsum("na,nb->nab", data.query, sums).reshape(len(p), -1)
+    for seed in (1, 2):
+        f = np.asarray(quick(model.predict)(network("linear", d, seed), model.inputs(p)))
+        best, *_ = np.linalg.lstsq(design, f, rcond=None)
+        close(design @ best, f, 1e-12)
+    rows = quick(lambda params: jacobian(model.predict, params, model.inputs(p)))
+    values = np.linalg.svd(np.asarray(rows(network("linear", d))), compute_uv=False)
+    rank = interpolation_rank(d, mirrored=True)
+    assert rank == d * (d + 1) == design.shape[1]
+    assert values[rank - 1] > 1e-6 * values[0] and np.all(values[rank:] < 1e-13 * values[0])
 
 
 @pytest.mark.parametrize("name", ["linear", "one-block", "two-blocks-bare"])

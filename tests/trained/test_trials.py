@@ -56,7 +56,7 @@ BAD = {
     ],
     "kappa": [
         (0.1, ValueError, r"kappa must be finite with k = kappa \* d of at least 1"),
-        (np.inf, ValueError, "kappa must be finite"),
+        (np.nan, ValueError, "kappa must be"),
     ],
     "rho": [
         (-1.0, ValueError, "rho must be finite and at least 0, got -1.0"),
@@ -77,6 +77,7 @@ BAD = {
         (0.0, ValueError, "clip must be positive .*, got 0.0"),
         (np.nan, ValueError, "clip must be positive .*, got nan"),
     ],
+    "mirrored": [(1, TypeError, "mirrored must be True or False, got 1")],
     "overlap": [(1, TypeError, "overlap must be True or False, got 1")],
     "schedule": [("step", ValueError, "schedule must be one of cosine, constant, got 'step'")],
     "dtype": [("float16", ValueError, "dtype must be one of float64, float32, got 'float16'")],
@@ -106,6 +107,7 @@ CASES = [
     ),
     (trained_attention, {"batches": 10}, ValueError, "batches must be at most n = 9, got 10"),
     (linear_threshold, {"d": 2}, ValueError, "d must be an integer of at least 3, got 2"),
+    (diverse_attention, {"kappa": np.inf}, ValueError, "kappa must be finite"),
     (diverse_attention, {"model": "linear"}, ValueError, "model must be .* got 'linear'"),
     (trained_softmax, {"model": "linear"}, ValueError, "model must be .* got 'linear'"),
     (trained_shape, {"width": 21}, ValueError, "width must be at most ell = 20, got 21"),
@@ -201,6 +203,41 @@ def test_more_contexts_leave_the_tasks_of_the_first(monkeypatch):
     np.testing.assert_array_equal(drawn[1], drawn[3])
 
 
+def test_samples_have_the_tasks_of_a_list_where_there_is_one():
+    start = pretraining(1, "softmax", 40, 3, 4, 0.0, tests=30, k=2)
+    x, y = (part[:, :3] for part in np.split(start.sample.inputs, [3], axis=2))
+    w = np.linalg.solve(np.asarray(x), np.asarray(y))[..., 0].round(6)
+    assert len({tuple(row) for row in w.tolist()}) == 2
+    known = np.einsum("na,ka->nk", start.known.inputs[:, -1, :3], np.unique(w, axis=0))
+    assert np.all(np.abs(known - start.known.targets[:, None]).min(axis=1) < 1e-5)
+    assert start.known.inputs.shape == start.test.inputs.shape
+    assert pretraining(1, "softmax", 4, 3, 4, 0.0, tests=3).known is None
+    point = SAMPLE | {"kappa": 2.0}
+    assert "idg_error" in trained_attention(1, **point)
+    assert "idg_error" not in trained_attention(1, **SAMPLE)
+
+
+def test_one_task_is_learned_by_heart_from_a_sample():
+    point = SAMPLE | {"model": "softmax", "tau": 20.0, "kappa": 1 / 3, "rho": 0.01, "rate": 3e-2}
+    result = trained_attention(1, **(point | {"steps": 600}))
+    assert result["idg_error"] < 0.1 < 0.5 < result["icl_error"]
+
+
+def test_samples_have_mirror_images_where_asked_for():
+    plain, images = (
+        pretraining(1, "softmax", 5, 3, 4, 0.1, tests=2, mirrored=mirrored).sample
+        for mirrored in (False, True)
+    )
+    assert images.inputs.shape == (20, 5, 4)
+    np.testing.assert_array_equal(images.inputs[:5], plain.inputs)
+    np.testing.assert_array_equal(images.inputs[15:, :-1, -1], -plain.inputs[:, :-1, -1])
+    np.testing.assert_array_equal(images.inputs[15:, -1, :-1], -plain.inputs[:, -1, :-1])
+    expected = np.outer([1, -1, -1, 1], plain.targets).ravel()
+    np.testing.assert_array_equal(images.targets, expected)
+    with pytest.raises(ValueError, match="batches must be at most 4n = 36, got 37"):
+        trained_attention.check(**(SAMPLE | {"mirrored": True, "batches": 37}))
+
+
 def test_parts_add_up():
     result = trained_attention(7, **SAMPLE)
     parts = [result[name] for name in ("signal", "odd_even", "even_odd", "even_even")]
@@ -237,6 +274,9 @@ def test_interpolation_starts_where_the_training_ends():
 def test_threshold_of_linear_attention_is_its_rank():
     result = linear_threshold(1, d=4, alpha=1.0, rho=0.01)
     assert abs(result["threshold"] - interpolation_rank(4)) <= 2
+    assert result["loss_above"] > 1e-10
+    result = linear_threshold(1, d=4, alpha=1.0, rho=0.01, mirrored=True)
+    assert result["threshold"] == interpolation_rank(4, mirrored=True) == 20
     assert result["loss_above"] > 1e-10
 
 
@@ -337,5 +377,5 @@ def test_a_diverging_training_is_named():
 def test_names_of_models_are_those_that_are_stored():
     assert [*MODELS] == [
         "linear", "one-block", "softmax", "two-blocks", "three-blocks", "two-blocks-mlp-residual",
-        "two-blocks-bare",
+        "two-blocks-bare", "linear-mirrored", "one-block-mirrored",
     ]  # fmt: skip
