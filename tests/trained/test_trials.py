@@ -220,7 +220,8 @@ def test_samples_have_the_tasks_of_a_list_where_there_is_one():
 def test_one_task_is_learned_by_heart_from_a_sample():
     point = SAMPLE | {"model": "softmax", "tau": 20.0, "kappa": 1 / 3, "rho": 0.01, "rate": 3e-2}
     result = trained_attention(1, **(point | {"steps": 600}))
-    assert result["idg_error"] < 0.1 < 0.5 < result["icl_error"]
+    assert 0.01 < result["idg_error"] < 0.2 * result["icl_error"]
+    assert result["train_loss"] == pytest.approx(result["idg_error"], rel=0.5)
 
 
 def test_samples_have_mirror_images_where_asked_for():
