@@ -31,7 +31,7 @@ sweep(
     fixed
     | {
         "model": ["two-blocks-mlp-residual", "two-blocks"], "d": 5,
-        "kappa": [0.2, 0.6, 1.0, 1.6, 2.4, 4.0, 10.0],
+        "kappa": [0.2, 0.6, 1.0, 1.6, 2.4, 4.0],
     },
     "book/data/fixed-diversity.nc",
     name="trained_attention",
