@@ -255,16 +255,19 @@ def fit_threshold(log_n: ArrayLike, successes: ArrayLike, tries: ArrayLike) -> T
     if not np.all((tries > 0) & (successes >= 0) & (successes <= tries)):
         raise ValueError("successes must be between 0 and tries, and tries at least 1")
 
-    def misfit(unknowns: np.ndarray) -> float:
-        z = (unknowns[:-1, None] - log_n) / np.exp(unknowns[-1])
-        p = np.clip(expit(z), 1e-9, 1 - 1e-9)
-        return -float(np.sum(successes * np.log(p) + (tries - successes) * np.log1p(-p)))
+    def misfit(unknowns: np.ndarray) -> tuple[float, np.ndarray]:
+        width = np.exp(unknowns[-1])
+        z = (unknowns[:-1, None] - log_n) / width
+        by_z = tries * expit(z) - successes
+        slope = np.append(by_z.sum(axis=1) / width, -np.sum(by_z * z))
+        return float(np.sum(tries * np.logaddexp(0.0, z) - successes * z)), slope
 
     low, high = log_n.min(axis=1), log_n.max(axis=1)
     # Half-way through the successes, as if all sizes were tried equally often.
     begin = low + (high - low) * np.clip(np.mean(successes / tries, axis=1), 0.05, 0.95)
     bounds = [*zip(low - 0.3, high + 0.3, strict=True), (np.log(0.01), 0.0)]
-    best = minimize(misfit, [*begin, np.log(0.1)], bounds=bounds, method="L-BFGS-B")
+    start = [*begin, np.log(0.1)]
+    best = minimize(misfit, start, jac=True, bounds=bounds, method="L-BFGS-B")
     return Threshold(best.x[:-1], float(np.exp(best.x[-1])))
 
 
