@@ -1,8 +1,8 @@
 """Task diversity in a trained network: paper 1's figure 6, at a small size.
 
 Two softmax blocks, trained on new contexts at every step; and on a fixed sample by the recipe and
-with the network of the published runs, which have no residual connection around the attention. An
-hour on two cores.
+with the network of the published runs, which have no residual connection around the attention. Half
+an hour on two cores.
 """
 
 import numpy as np
@@ -33,13 +33,4 @@ sweep(
     name="trained_attention",
     seed=2,
     runs=(3, 3),
-)
-
-sweep(
-    trained_attention,
-    fixed | {"model": "two-blocks-mlp-residual", "d": 10, "kappa": [0.3, 1.0, 4.0]},
-    "book/data/fixed-diversity-10.nc",
-    name="trained_attention",
-    seed=3,
-    runs=(2, 2),
 )
