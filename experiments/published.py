@@ -56,17 +56,6 @@ sweep(
     workers=ONE,
 )
 
-# The largest score of that file, at 40 runs more.
-sweep(
-    linear_attention,
-    {"d": 100, "tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.01, "lam": 1e-8} | balanced,
-    "book/data/published-again.nc",
-    name="linear_attention",
-    seed=68,
-    runs=(40, 40),
-    workers=ONE,
-)
-
 # At κ = 0.2 and 0.4, n is τ d² as it stands, and context-length-b.nc has the same points.
 row = rows("lu2024-context-length-tau0.5")
 few = row["kappa"] < 0.5
@@ -89,11 +78,11 @@ sweep(
     "book/data/published-task-diversity.nc",
     name="linear_attention",
     seed=63,
-    runs=(6, 6),
+    runs=(4, 4),
     workers=ONE,
 )
 
-for d, runs in (10, 40), (64, 5):
+for d, runs in (10, 12), (64, 4):
     row = rows("lu2026-gtask-d10-d64", d=d)
     sweep(
         linear_attention,
@@ -117,7 +106,7 @@ sweep(
     "book/data/published-independent-tokens.nc",
     name="linear_attention",
     seed=65,
-    runs=(20, 20),
+    runs=(6, 6),
     workers=ONE,
 )  # fmt: skip
 
@@ -157,17 +146,6 @@ def gaussian_tasks(
     }
     return {name: prediction_error(gamma, of) for name, of in moments.items()}
 
-
-row = rows("lu2024-diversity-gaussian-alpha100")
-sweep(
-    gaussian_tasks,
-    sizes(row, 50) | {"rho": 0.25, "lam": 1e-15},
-    "book/data/published-gaussian-tasks.nc",
-    name="gaussian_tasks",
-    seed=66,
-    runs=(2, 2),
-    workers=ONE,
-)
 
 # Tasks longer in some directions -----------------------------------------------------------------
 
@@ -245,15 +223,23 @@ def structured(file: str, runs: int, point: dict[str, Any]) -> None:
     )
 
 
-row = rows("letey2025-isotropic-alpha04-d120")
-short = {"d": 120, "tau": 5.0, "alpha": 0.4, "law": "0", "tests": "0"}
-structured("isotropic", 2, short | {"kappa": row["k"][::3] / 120})
-
 spiked = {"tau": 4.0, "alpha": 2.0, "tests": "directions"}
 row = rows("letey2025-spiked-d80", test_direction=0)
 structured("spiked-d80", 2, spiked | {"d": 80, "kappa": row["k"][::5] / 80, "law": "rising"})
-row = rows("letey2025-spiked-d120", test_direction=0)
-structured("spiked-d120", 2, spiked | {"d": 120, "kappa": row["k"][::5] / 120, "law": "falling"})
+row = rows("lu2024-diversity-gaussian-alpha100")
+sweep(
+    gaussian_tasks,
+    sizes(row, 50) | {"rho": 0.25, "lam": 1e-15},
+    "book/data/published-gaussian-tasks.nc",
+    name="gaussian_tasks",
+    seed=66,
+    runs=(2, 2),
+    workers=ONE,
+)
+
+row = rows("letey2025-isotropic-alpha04-d120")
+short = {"d": 120, "tau": 5.0, "alpha": 0.4, "law": "0", "tests": "0"}
+structured("isotropic", 2, short | {"kappa": row["k"][::3] / 120})
 
 # Bayes estimators --------------------------------------------------------------------------------
 
@@ -283,7 +269,10 @@ for d in 10, 64:
 k = rows("lu2024-bayes-alpha5")["k"]
 bayes("bayes", 73, 2, {"d": 100, "alpha": 5.0, "rho": 0.01, "kappa": k[::2] / 100, "contexts": 50})
 
-# Dearer fits, of larger n or d ---------------------------------------------------------------------
+# Dearer fits, of larger n or d -------------------------------------------------------------------
+
+row = rows("letey2025-spiked-d120", test_direction=0)
+structured("spiked-d120", 2, spiked | {"d": 120, "kappa": row["k"][::5] / 120, "law": "falling"})
 
 structured(
     "test-length", 2,
@@ -302,3 +291,14 @@ structured("power-law", 2, power | {"kappa": row["k"] / 120})
 five = {"tests": "five"}
 long = {"d": 50, "tau": 100.0, "alpha": 50.0, "law": "rising"}
 structured("linear-d50", 2, five | long | {"kappa": [0.2, 1.2, 2.2]})
+
+# The largest score of the first figure, at 40 runs more.
+sweep(
+    linear_attention,
+    {"d": 100, "tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.01, "lam": 1e-8} | balanced,
+    "book/data/published-again.nc",
+    name="linear_attention",
+    seed=68,
+    runs=(40, 40),
+    workers=ONE,
+)
