@@ -226,20 +226,6 @@ def structured(file: str, runs: int, point: dict[str, Any]) -> None:
 spiked = {"tau": 4.0, "alpha": 2.0, "tests": "directions"}
 row = rows("letey2025-spiked-d80", test_direction=0)
 structured("spiked-d80", 2, spiked | {"d": 80, "kappa": row["k"][::5] / 80, "law": "rising"})
-row = rows("lu2024-diversity-gaussian-alpha100")
-sweep(
-    gaussian_tasks,
-    sizes(row, 50) | {"rho": 0.25, "lam": 1e-15},
-    "book/data/published-gaussian-tasks.nc",
-    name="gaussian_tasks",
-    seed=66,
-    runs=(2, 2),
-    workers=ONE,
-)
-
-row = rows("letey2025-isotropic-alpha04-d120")
-short = {"d": 120, "tau": 5.0, "alpha": 0.4, "law": "0", "tests": "0"}
-structured("isotropic", 2, short | {"kappa": row["k"][::3] / 120})
 
 # Bayes estimators --------------------------------------------------------------------------------
 
@@ -261,15 +247,30 @@ def bayes(file: str, seed: int, runs: int, point: dict[str, Any]) -> None:
 noisy = {"d": 100, "alpha": 1.0, "rho": 0.25}
 k = rows("lu2024-bayes-alpha1-noisy", error="IDG")["k"]
 bayes("bayes-noisy", 71, 6, noisy | {"kappa": k[k < 6e3] / 100, "contexts": 100})
-for d in 10, 64:
+for d, contexts in (10, 300), (64, 150):
     k = rows("lu2026-dmmse-d10-d64", d=d)["k"]
-    point = {"d": d, "alpha": 10.0, "rho": 0.01, "kappa": k / d, "contexts": 300}
+    point = {"d": d, "alpha": 10.0, "rho": 0.01, "kappa": k / d, "contexts": contexts}
     bayes(f"bayes-gap-d{d}", 74, 4, point)
+
+# Dearer fits, of larger n or d -------------------------------------------------------------------
+
+row = rows("lu2024-diversity-gaussian-alpha100")
+sweep(
+    gaussian_tasks,
+    sizes(row, 50) | {"rho": 0.25, "lam": 1e-15},
+    "book/data/published-gaussian-tasks.nc",
+    name="gaussian_tasks",
+    seed=66,
+    runs=(2, 2),
+    workers=ONE,
+)
+
+row = rows("letey2025-isotropic-alpha04-d120")
+short = {"d": 120, "tau": 5.0, "alpha": 0.4, "law": "0", "tests": "0"}
+structured("isotropic", 2, short | {"kappa": row["k"][::3] / 120})
 
 k = rows("lu2024-bayes-alpha5")["k"]
 bayes("bayes", 73, 2, {"d": 100, "alpha": 5.0, "rho": 0.01, "kappa": k[::2] / 100, "contexts": 50})
-
-# Dearer fits, of larger n or d -------------------------------------------------------------------
 
 row = rows("letey2025-spiked-d120", test_direction=0)
 structured("spiked-d120", 2, spiked | {"d": 120, "kappa": row["k"][::5] / 120, "law": "falling"})
