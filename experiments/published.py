@@ -8,12 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from iclkit import backend
-from iclkit.data import assign_tasks, draw_statistics, draw_tasks
-from iclkit.fits import fit_gamma
 from iclkit.runs import linear_attention, sweep
 
 ONE = 1  # a process: these runs share their machine
@@ -97,57 +93,6 @@ sweep(
     name="linear_attention",
     seed=65,
     runs=(4, 4),
-    workers=ONE,
-)  # fmt: skip
-
-# Tasks longer in some directions -----------------------------------------------------------------
-
-
-def spiked(
-    seed: np.random.SeedSequence,
-    *,
-    d: int,
-    tau: float,
-    alpha: float,
-    kappa: float,
-    rho: float,
-    lam: float,
-) -> dict[str, float]:
-    """Errors of one fit on tasks in single directions, by the authors' quadratic form.
-
-    Their form leaves out what is of order 1/ℓ or 1/d in the fourth moments. The error on tasks of
-    the pretraining law is given by it, too, and exactly. The law has the spectrum 1, 2, …, d,
-    divided by its mean.
-    """
-    n, k, ell = round(tau * d**2), round(kappa * d), round(alpha * d)
-    streams = backend.streams(seed, np)
-    law = np.arange(1, d + 1) * 2 / (d + 1)
-    tasks = draw_tasks(k, d, streams.tasks, prior="gaussian") * law**0.5
-    w = tasks[assign_tasks(n, k, streams.tasks)]
-    gamma = fit_gamma(*draw_statistics(w, ell, rho, streams), lam, dtype="float32").gamma
-    along, squares = np.diag(gamma), np.sum(gamma**2, axis=0)
-
-    def error(c: np.ndarray, *, exact: bool = False) -> float:
-        x = c.mean() + rho
-        corner = (1 + 2 / ell) * (x**2 + 2 * np.sum(c**2) / d**2) if exact else x**2
-        signal = (1 + exact / ell) * c @ squares[:d] + x * d / ell * squares[:d].sum()
-        return float(x - 2 / d * c @ along + (signal + corner * squares[d]) / d)
-
-    directions = np.linspace(0, d - 1, d // 2).astype(int)
-    tests = {f"direction_{j}": error(d * (np.arange(d) == j)) for j in directions}
-    return tests | {"matched": error(law), "exact": error(law, exact=True)}
-
-
-row = rows("letey2025-spiked-d80", test_direction=0)
-sweep(
-    spiked,
-    {
-        "tau": 4.0, "alpha": 2.0, "kappa": row["k"][::5] / 80, "rho": 0.01, "lam": 1e-6, "d": 80,
-    },
-    "book/data/published-spiked.nc",
-    name="spiked",
-    seed=67,
-    runs=(2, 2),
     workers=ONE,
 )  # fmt: skip
 
