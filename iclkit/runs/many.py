@@ -47,12 +47,13 @@ def simulate(
     runs: int = 10,
     seed: int = 0,
     assignment: str = "uniform",
+    prior: str = "sphere",
 ) -> xr.Dataset:
     """Fit Γ* to fresh data several times, and measure its exact errors.
 
     Parameters
     ----------
-    d, tau, alpha, kappa, rho, lam, assignment
+    d, tau, alpha, kappa, rho, lam, assignment, prior
         See `iclkit.runs.linear_attention`.
     runs : int
         Independent repetitions, at least 1. More runs leave the first ones as they were.
@@ -84,7 +85,7 @@ def simulate(
     """
     point: dict[str, Any] = {
         "d": d, "tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam,
-        "assignment": assignment,
+        "assignment": assignment, "prior": prior,
     }  # fmt: skip
     sizes, runs = _sizes(**point), _validate.count("runs", runs)
     seeds = [backend.child_seed(seed, run) for run in range(runs)]

@@ -10,7 +10,7 @@ from iclkit import _validate, backend
 from iclkit._types import Seed, checked
 from iclkit.data.contexts import draw_statistics
 from iclkit.data.moments import population_moments, prediction_error, task_moments
-from iclkit.data.tasks import ASSIGNMENTS, assign_tasks, draw_tasks
+from iclkit.data.tasks import ASSIGNMENTS, PRIORS, assign_tasks, draw_tasks
 from iclkit.fits.fit import fit_gamma
 
 
@@ -30,12 +30,14 @@ def _sizes(
     rho: float,
     lam: float = 0.0,
     assignment: str = "uniform",
+    prior: str = "sphere",
 ) -> _Sizes:
     """Check the parameters of a run, and turn ratios of the theory into whole numbers."""
     d = _validate.count("d", d)
     _validate.scalar(_validate.nonnegative, "rho", rho)
     _validate.scalar(_validate.signed, "lam", lam)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
+    _validate.choice("prior", prior, PRIORS)
     n = _validate.size("tau", tau, d**2, "n = tau * d**2")
     ell = _validate.size("alpha", alpha, d, "ell = alpha * d")
     fresh = _validate.scalar(_validate.positive, "kappa", kappa) == np.inf
@@ -53,6 +55,7 @@ def linear_attention(
     rho: float,
     lam: float = 0.0,
     assignment: str = "uniform",
+    prior: str = "sphere",
 ) -> dict[str, float]:
     """Fit Γ* to fresh data once, and measure its exact errors.
 
@@ -76,6 +79,8 @@ def linear_attention(
         `iclkit.fits.fit_gamma`.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, of pretraining and new ones, see `iclkit.data.draw_tasks`.
 
     Returns
     -------
@@ -90,7 +95,7 @@ def linear_attention(
 
     Notes
     -----
-    Tasks lie on the sphere of radius √d. The arrays live where `iclkit.backend.namespace` says.
+    The arrays live where `iclkit.backend.namespace` says.
 
     Examples
     --------
@@ -103,11 +108,11 @@ def linear_attention(
     True
     """
     n, k, ell, fresh = _sizes(
-        d=d, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=lam, assignment=assignment
+        d=d, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=lam, assignment=assignment, prior=prior
     )
     streams = backend.streams(seed, backend.namespace())
-    population = population_moments(d, ell, rho)
-    tasks = draw_tasks(k, d, streams.tasks)
+    population = population_moments(d, ell, rho, prior=prior)
+    tasks = draw_tasks(k, d, streams.tasks, prior=prior)
     if fresh:
         w, pretraining = tasks, population
     else:
