@@ -31,7 +31,7 @@ sweep(
     "book/data/one-block-paper.nc",
     name="trained_attention",
     seed=5,
-    runs=(3, 3),
+    runs=(5, 5),
 )
 
 sweep(

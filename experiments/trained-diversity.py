@@ -28,16 +28,12 @@ fixed = {
 }  # fmt: skip
 sweep(
     trained_attention,
-    fixed
-    | {
-        "model": ["two-blocks-mlp-residual", "two-blocks"], "d": 5,
-        "kappa": [0.2, 0.6, 1.0, 1.6, 2.4, 4.0, 10.0],
-    },
+    fixed | {"model": "two-blocks-mlp-residual", "d": 5, "kappa": [0.2, 0.6, 1.0, 1.6, 2.4, 4.0]},
     "book/data/fixed-diversity.nc",
     name="trained_attention",
     seed=2,
     runs=(3, 3),
-)  # fmt: skip
+)
 
 sweep(
     trained_attention,
