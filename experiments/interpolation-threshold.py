@@ -36,7 +36,7 @@ sweep(
     "book/data/one-block-threshold.nc",
     name="interpolates",
     seed=7,
-    runs=(6, 6),
+    runs=(4, 4),
 )
 
 sweep(
@@ -45,7 +45,7 @@ sweep(
     "book/data/one-block-threshold-steps.nc",
     name="interpolates",
     seed=8,
-    runs=(6, 6),
+    runs=(4, 4),
 )
 
 sweep(
