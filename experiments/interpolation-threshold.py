@@ -41,7 +41,7 @@ sweep(
 
 sweep(
     interpolates,
-    block | {"d": [6, 8, 12], "tau": tau, "steps": 5_000},
+    block | {"d": [6, 8, 10], "tau": tau, "steps": 5_000},
     "book/data/one-block-threshold-steps.nc",
     name="interpolates",
     seed=8,
