@@ -36,16 +36,16 @@ sweep(
     "book/data/one-block-threshold.nc",
     name="interpolates",
     seed=7,
-    runs=(6, 6),
+    runs=(4, 4),
 )
 
 sweep(
     interpolates,
-    block | {"d": [6, 8, 12], "tau": tau, "steps": 5_000},
+    block | {"d": [6, 8, 10], "tau": tau, "steps": 5_000},
     "book/data/one-block-threshold-steps.nc",
     name="interpolates",
     seed=8,
-    runs=(6, 6),
+    runs=(4, 4),
 )
 
 sweep(
