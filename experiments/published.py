@@ -1,7 +1,7 @@
 """Own runs at the settings of numbers that others have published, of linear attention alone.
 
 Each sweep takes d, n, k, ℓ and λ row by row from a file in book/data/published, whose contents are
-numbers of the authors with their source. A quarter of an hour on one core.
+numbers of the authors with their source. Under an hour on a share of one core.
 """
 
 import json
