@@ -306,7 +306,7 @@ class Blocks:
     >>> len(params["blocks"]), params["embedding"]["kernel"].shape
     (2, (6, 8))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    481
+    513
     """
 
     depth: int
@@ -434,7 +434,7 @@ def mirror_images(prompts: Any) -> list[Any]:
     images = []
     for label, query in _SIGNS:
         signs = np.ones(prompts.shape[1:])
-        signs[:, -1] *= label
+        signs[:-1, -1] *= label
         signs[-1, :-1] *= query
         images.append(prompts * signs.astype(prompts.dtype))
     return images
