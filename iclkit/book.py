@@ -1,4 +1,4 @@
-"""What the chapters of the book need of it, wherever they run: its stored data, and its ledger.
+"""What the chapters of the book need of it, wherever they run: its data, its ledger, its tables.
 
 A chapter that was downloaded runs like one of the checkout: the stored data come with the package.
 """
@@ -6,6 +6,8 @@ A chapter that was downloaded runs like one of the checkout: the stored data com
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from html import escape
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -83,12 +85,93 @@ def glue(name: str, value: Any) -> None:
     _validate.instance("name", name, str, "a string")
     value = _plain(f"the value of {name!r}", value)
     try:
-        from IPython import get_ipython
         from myst_nb import glue as keep
     except ImportError:
         return
-    if get_ipython() is not None:  # else it would be printed
+    if _shell() is not None:  # else it would be printed
         keep(name, value, display=False)
+
+
+def table(
+    columns: Mapping[str, Iterable[Any]],
+    caption: str,
+    formats: Mapping[str, str] | None = None,
+) -> None:
+    """Show a table with a caption: on a page as such, elsewhere as lines of text.
+
+    Parameters
+    ----------
+    columns : mapping of str to iterable
+        Heads, with symbols as they are (``"τ"``) and units, and what stands below them: finite
+        numbers, strings, or None where there is nothing. All of one length, at least 1.
+    caption : str
+        A sentence that says what the numbers are.
+    formats : mapping of str to str, optional
+        Format specifications of columns of numbers, such as ``{"τ": ".2f"}``; by default ``"g"``.
+
+    Returns
+    -------
+    None
+        The table is shown where this is called.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If columns differ in length, are none or empty, hold NaN or an array, or if `formats` has
+        a column that isn't there.
+
+    Examples
+    --------
+    >>> from iclkit import book
+    >>> book.table({"τ": [0.5, 2], "error": [1.5, 0.891]}, "Two errors.", {"error": ".2f"})
+    Two errors.
+      τ  error
+    0.5   1.50
+      2   0.89
+    """
+    _validate.instance("columns", columns, Mapping, "a mapping of heads to columns")
+    _validate.instance("caption", caption, str, "a string")
+    formats = {} if formats is None else dict(formats)
+    if unknown := set(formats) - set(columns):
+        raise ValueError(f"formats must be of columns {list(columns)}, got {sorted(unknown)}")
+    cells = {head: list(column) for head, column in columns.items()}
+    lengths = {head: len(column) for head, column in cells.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(f"columns must be of one length, at least 1, got {lengths}")
+    texts = [
+        [head, *(_cell(f"the column {head!r}", value, formats.get(head, "g")) for value in column)]
+        for head, column in cells.items()
+    ]
+    shell = _shell()
+    rows = list(zip(*texts, strict=True))
+    widths = [max(map(len, column)) for column in texts]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    text = "\n".join([caption, *lines])
+    if shell is None:
+        print(text)
+        return
+    html = f'<table class="numbers"><caption>{escape(caption)}</caption>'
+    for tag, part in (("th", rows[:1]), ("td", rows[1:])):
+        for row in part:
+            html += "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+    shell.display_pub.publish({"text/html": html + "</table>", "text/plain": text})
+
+
+def _shell() -> Any:
+    """Return IPython's shell within a notebook, else None."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    return get_ipython()
+
+
+def _cell(name: str, value: Any, form: str) -> str:
+    """Return a value as it stands in a table."""
+    if value is None:
+        return "–"
+    value = _plain(name, value)
+    return value if isinstance(value, str) else format(value, form)
 
 
 def _plain(name: str, value: Any) -> bool | int | float | str | Figure:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -113,3 +114,39 @@ def test_nothing_is_glued_where_there_is_no_book(monkeypatch, glued, missing):
 def test_nothing_is_printed_outside_a_notebook(capsys):
     book.glue("key", 1.0)
     assert capsys.readouterr().out == ""
+
+
+def test_table_outside_notebooks_is_text(capsys):
+    columns = {"τ": [np.float64(0.5), 2], "model": ["linear", "x<y"], "z": [None, jnp.array(1.25)]}
+    book.table(columns, "Two rows.", {"z": ".1f"})
+    shown = ["Two rows.", "  τ   model    z", "0.5  linear    –", "  2     x<y  1.2"]
+    assert capsys.readouterr().out.splitlines() == shown
+
+
+def test_table_in_a_notebook_is_html(monkeypatch):
+    shown = []
+    publisher = SimpleNamespace(publish=shown.append)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(display_pub=publisher))
+    book.table({"a<b": [1]}, "A & B")
+    assert shown[0]["text/html"] == (
+        '<table class="numbers"><caption>A &amp; B</caption>'
+        "<tr><th>a&lt;b</th></tr><tr><td>1</td></tr></table>"
+    )
+    assert shown[0]["text/plain"].splitlines() == ["A & B", "a<b", "  1"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "formats", "error", "message"),
+    [
+        ({"a": [1, 2], "b": [1]}, None, ValueError, r"of one length, .* got \{'a': 2, 'b': 1\}"),
+        ({"a": []}, None, ValueError, "at least 1, got"),
+        ({}, None, ValueError, "at least 1, got"),
+        ({"a": [np.nan]}, None, ValueError, "column 'a' must be finite, got nan"),
+        ({"a": [np.ones(2)]}, None, ValueError, "column 'a' must be a single one"),
+        ({"a": [1]}, {"b": "g"}, ValueError, r"of columns \['a'\], got \['b'\]"),
+        ([1], None, TypeError, "columns must be a mapping"),
+    ],
+)  # fmt: skip
+def test_table_refuses(columns, formats, error, message):
+    with pytest.raises(error, match=message):
+        book.table(columns, "A caption.", formats)
