@@ -97,19 +97,20 @@ def draw(needs, pages, part, address):
 
 def show(app, doctree, docname):
     """Draw the map now that titles, numbers and parts of the chapters are known."""
-    for place in list(doctree.findall(map_of_book)):
-        numbered = {
-            page.rpartition("/")[2]: page for page in app.env.toc_secnumbers if "/" in page[5:]
-        }
-        needs = place["needs"]
-        if set(needs) != set(numbered):
-            raise ExtensionError(f"book-map: {sorted(set(needs) ^ set(numbered))} is not on both")
-        svg = draw(
-            needs,
-            {name: app.env.titles[page].astext() for name, page in numbered.items()},
-            {name: page.split("/")[-2] for name, page in numbered.items()},
-            lambda name: app.builder.get_relative_uri(docname, numbered[name]),
-        )
+    places = list(doctree.findall(map_of_book))
+    if not places:
+        return
+    numbered = {p.rpartition("/")[2]: p for p in app.env.toc_secnumbers if p.count("/") == 2}
+    titles = {name: app.env.titles[page].astext() for name, page in numbered.items()}
+    parts = {name: page.split("/")[1] for name, page in numbered.items()}
+
+    def address(name):
+        return app.builder.get_relative_uri(docname, numbered[name])
+
+    for place in places:
+        if odd := set(place["needs"]) ^ set(numbered):
+            raise ExtensionError(f"book-map: {sorted(odd)} must be both chapters and on the map")
+        svg = draw(place["needs"], titles, parts, address)
         place.replace_self(nodes.raw("", svg, format="html"))
 
 
