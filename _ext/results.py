@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+from datetime import date, datetime
 from pathlib import Path
 
 import nbformat
@@ -66,11 +67,27 @@ def keep(path: Path, ran, settings: dict[str, str], record: Path) -> None:
     ran = nbformat.from_dict(ran)
     ran.cells = [cell for cell in ran.cells if cell.cell_type == "code"]
     ran.metadata["used"] = [line.split(" ", 1) for line in used]
+    memory = Path(f"{record}.memory")  # which a kernel that had to be killed leaves unwritten
+    ran.metadata["took"] = {
+        "seconds": sum(seconds(cell) for cell in ran.cells),
+        "bytes": max(map(int, memory.read_text().split())) if memory.exists() else None,
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
     name = f"{key(path, ran, settings)}-{hashlib.sha256(''.join(used).encode()).hexdigest()[:8]}"
     RESULTS.mkdir(parents=True, exist_ok=True)
     part = RESULTS / f"{name}.part"
     nbformat.write(ran, part)
     part.replace(RESULTS / f"{name}.ipynb")
+
+
+def seconds(cell) -> float:
+    """Return how long a code cell ran, from what Jupyter notes of it."""
+    when = cell.metadata.get("execution", {})
+    start, end = (when.get(f"iopub.status.{state}") for state in ("busy", "idle"))
+    if not start or not end:  # it was empty, and not run
+        return 0.0
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 def prune() -> None:

@@ -7,6 +7,7 @@ and the checks are skipped; where CI is set to "true", that is an error.
 import os
 import re
 import shutil
+from base64 import b64decode
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -241,3 +242,25 @@ def test_names_in_the_chapters_lead_to_the_reference():
 def test_what_is_listed_of_other_libraries_is_referred_to():
     text = "".join(text_of(page) for page in PAGES)
     assert [name for name in ELSEWHERE if f'#{name}" title=' not in text] == []
+
+
+def test_chapters_say_how_to_cite_them():
+    chapters = [p for p in NOTEBOOKS if p.parent != ROOT / "book"]
+    for path in chapters:
+        html = (SITE / path.relative_to(ROOT).with_suffix(".html")).read_text(encoding="utf-8")
+        (entry,) = re.findall(r"@incollection{iclkit:([\w-]+),[^@]*</pre>", html)
+        assert entry == path.stem
+
+
+def test_status_has_every_chapter_and_every_file():
+    html = (SITE / "book/status.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr.*?</tr>", html, re.DOTALL)
+    stored = list((ROOT / "book" / "data").glob("*.nc"))
+    assert len(rows) == len(NOTEBOOKS) + len(stored) + 3  # two heads, one sum
+
+
+def test_cheat_sheet_prints_on_one_page(browser):
+    browser.get((SITE / "book/cheat-sheet.html").as_uri())
+    browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
+    pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
+    assert len(re.findall(rb"/Type\s*/Page\b", b64decode(pdf))) == 1

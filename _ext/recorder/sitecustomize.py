@@ -1,12 +1,14 @@
-"""Record which files of this repository a process reads, and what it finds in them.
+"""Record which files of this repository a process reads, what it finds there, and its memory.
 
 Python imports a module of this name before anything else, where its folder is on PYTHONPATH: in
 a notebook's kernel, and in every process that the kernel starts. No reading of sources could tell
 as much, because a chapter builds the names of files, and the package imports when it is asked.
 """
 
+import atexit
 import hashlib
 import os
+import resource
 import sys
 from importlib.util import source_from_cache
 
@@ -63,16 +65,23 @@ def note(event: str, arguments: tuple) -> None:
         if event != "open" and not f"{name}/".startswith("book/data/"):
             continue
         seen.add(name)  # before it is read here, which is an event again
-        write(f"{digest(name)} {name}\n")
+        write(f"{digest(name)} {name}\n", RECORD)
 
 
-def write(line: str) -> None:
+def note_memory() -> None:
+    """Add the most memory that this process had, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    write(f"{most if sys.platform == 'darwin' else most * 1024}\n", f"{RECORD}.memory")
+
+
+def write(line: str, path: str) -> None:
     """Append a line in one piece, as several processes may have the same record."""
-    file = os.open(RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, line.encode())
     os.close(file)
 
 
 if RECORD:
-    write("")  # that there is a record tells that there was a recorder
+    write("", RECORD)  # that there is a record tells that there was a recorder
+    atexit.register(note_memory)
     sys.addaudithook(note)
