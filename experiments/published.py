@@ -163,7 +163,7 @@ sweep(
     "book/data/published-gaussian.nc",
     name="as_on_the_sphere",
     seed=69,
-    runs=(6, 6),
+    runs=(3, 3),
     workers=ONE,
 )
 
@@ -207,9 +207,9 @@ LAWS = {  # as the tables name them
     "spike": "spike-49",
 }
 for file, d, law, setting, many in (
-    ("spiked-d80", 80, "rising", {"tau": 4.0, "alpha": 2.0}, 10),
-    ("spiked-d120", 120, "falling", {"tau": 4.0, "alpha": 2.0}, 4),
-    ("linear-d50", 50, "rising", {"tau": 100.0, "alpha": 50.0}, 4),
+    ("spiked-d80", 80, "rising", {"tau": 4.0, "alpha": 2.0}, 4),
+    ("spiked-d120", 120, "falling", {"tau": 4.0, "alpha": 2.0}, 2),
+    ("linear-d50", 50, "rising", {"tau": 100.0, "alpha": 50.0}, 2),
 ):
     row = rows(f"letey2025-{file}")
     first = row["k"] == row["k"][0]
@@ -242,6 +242,6 @@ for called, law in (("isotropic", "0"), ("power law 1.5", "1.5")):
         f"book/data/published-test-length-{called.split()[0]}.nc",
         name=f"on_laws, {called}",
         seed=71,
-        runs=(6, 6),
+        runs=(4, 4),
         workers=ONE,
     )
