@@ -193,7 +193,7 @@ def on_laws(
     seed: Any, *, d: int, law: str, rho: float, alpha: float,
     tests: list[tuple[np.ndarray, float]], **point: Any,
 ) -> dict[str, float]:  # fmt: skip
-    """Errors of one Γ* on tasks of other laws and in contexts of other lengths, in their order."""
+    """Errors of one Γ* on tasks of several laws, in their order."""
     gamma = fitted(seed, spectrum_of(law, d), rho=rho, alpha=alpha, **point)[1]
     return {
         f"error_{i}": prediction_error(gamma, moments_without(spectrum, length, rho))
@@ -232,16 +232,3 @@ for file, d, law, setting, many in (
         runs=(many, many),
         workers=ONE,
     )  # fmt: skip
-
-for called, law in (("isotropic", "0"), ("power law 1.5", "1.5")):
-    row = rows("letey2025-test-length-d150", law=called)
-    tests = [(spectrum_of(law, 150), ell / 150) for ell in row["ell_test"].values]
-    sweep(
-        functools.partial(on_laws, tests=tests),
-        {"d": 150, "law": law, "tau": 4.0, "alpha": 2.0, "kappa": 1.0, "rho": 0.01, "lam": 1e-4},
-        f"book/data/published-test-length-{called.split()[0]}.nc",
-        name=f"on_laws, {called}",
-        seed=71,
-        runs=(4, 4),
-        workers=ONE,
-    )

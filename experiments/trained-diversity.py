@@ -47,13 +47,3 @@ sweep(
     seed=2,
     runs=(3, 3),
 )
-
-# The same with the residual connection.
-sweep(
-    trained_attention,
-    fixed | {"model": "two-blocks", "d": 5, "kappa": [0.2, 1.0, 4.0]},
-    "book/data/fixed-diversity-residual.nc",
-    name="trained_attention",
-    seed=4,
-    runs=(3, 3),
-)
