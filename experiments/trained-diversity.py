@@ -22,6 +22,19 @@ sweep(
     runs=(3, 3),
 )  # fmt: skip
 
+# A quarter of the steps, with a schedule of their own length.
+sweep(
+    diverse_attention,
+    {
+        "model": "two-blocks", "d": 5, "alpha": 2.0, "rho": 0.01, "width": 20, "steps": 1500,
+        "kappa": 20.0,
+    },
+    "book/data/diverse-attention-steps.nc",
+    name="diverse_attention",
+    seed=3,
+    runs=(4, 4),
+)  # fmt: skip
+
 fixed = {
     "tau": 10.0, "alpha": 1.0, "rho": 0.01, "steps": 220_000, "rate": 1e-4,
     "schedule": "constant", "batches": 10, "overlap": True, "clip": np.inf, "dtype": "float32",
