@@ -47,9 +47,9 @@ book: setup
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
 test: setup
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore tests/test_site.py tests
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore tests/test_site.py --ignore tests/test_lab.py tests
 	$(MAKE) book
-	$(BIN)/python -m pytest tests/test_site.py
+	$(BIN)/python -m pytest tests/test_site.py tests/test_lab.py
 
 # What is stored in book/data, computed anew at full size: each experiment goes on where it stopped,
 # and one that is finished is left alone until its file is deleted.
@@ -60,8 +60,9 @@ benchmarks: setup
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/fits.py
 
+# One chapter by `make lab CHAPTER=phenomena/double-descent`.
 lab: setup
-	$(BIN)/jupyter lab book
+	$(BIN)/jupyter lab --ServerApp.root_dir=book book$(CHAPTER:%=/%.ipynb)
 
 lint: setup
 	$(BIN)/ruff check

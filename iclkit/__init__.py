@@ -9,8 +9,7 @@ times, resumable. `trained` has networks, and needs JAX, an extra
 knows which array library and device do the work, and `book` has the stored data of the chapters.
 
 The theory is that of Lu, Letey, Zavatone-Veth, Maiti and Pehlevan, doi:10.1073/pnas.2502599122,
-arXiv:2405.11751. Sources of formulas, such as eq-icl-error, are labels in the book:
-https://github.com/iclkit/iclkit has its notebooks.
+arXiv:2405.11751. Sources of formulas, such as eq-icl-error, are labels in the book.
 
 The names that most people need are here as well: `icl_error`, `idg_error`, `optimal_ridge`,
 `optimal_context`, `critical_noise`, `effective_ridge` and `stieltjes` of `theory`, `fit_gamma` and

@@ -122,6 +122,19 @@ def test_every_caption_has_its_figure():
     assert bare == []
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_page_offers_its_notebook_executed_and_in_plain_markdown(path):
+    button = SITE / path.relative_to(ROOT).with_suffix(".html")
+    assert f'_sources/{path.relative_to(ROOT).as_posix()}"' in button.read_text(encoding="utf-8")
+    cells = nbformat.read(SITE / "_sources" / path.relative_to(ROOT), as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert re.findall(r"\{[\w:]+\}`[^`]*`|^ *`{3,}\{.*|^:\w+:.*", text, re.MULTILINE) == []
+    code = [cell for cell in cells if cell.cell_type == "code" and cell.id != "install"]
+    assert all(cell.execution_count for cell in code)
+    figures = [cell for cell in code if "figure" in cell.metadata.get("mystnb", {})]
+    assert len(re.findall(r"^\*Fig\. [\d.]+\*: ", text, re.MULTILINE)) == len(figures)
+
+
 def test_ledger_shows_no_share_above_one():
     """As it would if a number that is a per cent already were formatted as one."""
     html = (SITE / "book/claims.html").read_text(encoding="utf-8")
