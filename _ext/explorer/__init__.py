@@ -44,7 +44,7 @@ FIGURES = {
     },
     "context-length": {
         "start": {"tau": 0.5, "alpha": 10, "kappa": 0.5, "rho": 0.5, "lam": 0},
-        "axis": "alpha", "range": [0.1, 1000], "sliders": ["rho", "kappa"],
+        "axis": "alpha", "range": [0.1, 1000], "y": "log", "sliders": ["rho", "kappa"],
         "alt": "Both errors against context length, of which the one on new tasks rises again.",
     },
     "effective-ridge": {
@@ -115,7 +115,9 @@ def points() -> list:
             point = [float(f"{x:.4g}") for x in row[:5]]
             place = PARAMETERS.index(axis)
             x, point[place] = point[place], 0.0
-            lines.setdefault((axis, *point), []).append([x, *(float(f"{y:.4g}") for y in row[5:])])
+            digits = (4, 2, 4, 2)  # of errors and of their standard errors
+            values = [float(f"{y:.{n}g}") for y, n in zip(row[5:], digits, strict=True)]
+            lines.setdefault((axis, *point), []).append([x, *values])
     # Where the ridge is tuned to each point, there is no line.
     return [[axis, point, some] for (axis, *point), some in lines.items() if len(some) > 2]
 
@@ -137,7 +139,7 @@ def polynomials() -> dict:
     def density(alpha):
         x, weight = descent.marchenko_pastur(alpha, 60)
         x, height = x[1:], weight[1:] / np.gradient(x[1:])  # an atom at zero has none
-        return [short(x[::2]), short(height[::2] / height.max() / 2)]
+        return [short(x[::2]), short(height[::2] / np.median(height) / 4)]
 
     return {
         "alphas": LENGTHS,

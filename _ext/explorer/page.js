@@ -69,7 +69,7 @@ function slider(p, state, name, changed) {
   const range = element("input", { id, type: "range", min: 0, max: last, oninput: () => {
     state[name] = value(p, Number(range.value)), show(), changed();
   } });
-  const field = element("input", { type: "text", inputmode: "decimal", size: 6,
+  const field = p.values ? element("output", { for: id }) : element("input", { type: "text", inputmode: "decimal", size: 6,
     "aria-label": `${p.symbol}, exact value`, onchange: () => {
       const x = parsed(p, field.value);
       if (x !== null) state[name] = x, changed();
@@ -78,7 +78,6 @@ function slider(p, state, name, changed) {
   function show() {
     const text = say(state[name]);
     range.value = step(p, state[name]);
-    range.style.setProperty("--part", range.value / last);
     range.setAttribute("aria-valuetext", state[name] === Infinity ? "infinite" : text);
     field.value = text;
   }
@@ -86,7 +85,7 @@ function slider(p, state, name, changed) {
   const symbol = element("i", {}, p.symbol);
   return { show, row: element("div", { class: "slider" },
     element("label", { for: id }, symbol, ` ${p.name}`),
-    p.values ? element("output", { for: id, "aria-hidden": true }, field) : field, range) };
+    field, range) };
 }
 
 function choice(legend, options, state, name, changed) {
@@ -143,13 +142,13 @@ function ticks({ low, high, log }, most) {
   const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
   const every = Math.ceil((last - first + 1) / most) || 1;
   const decades = spaced(first, last, last - first + 1).filter(e => e % every === 0);
-  if (decades.length > 2) return decades.map(e => +`1e${e}`);
+  if (last - first > 1) return decades.map(e => +`1e${e}`);
   return decades.flatMap(e => [1, 2, 5].map(f => +`${f}e${e}`)).concat(+`2e${first - 1}`, +`5e${first - 1}`)
     .filter(x => x >= low * 0.999 && x <= high * 1.001);
 }
 
 /* Draw axes, lines, points, thresholds and markers into an SVG; return where a value lies. */
-function panel(svg, { x, y, lines, points = [], thresholds = [], markers = [], area, frame }) {
+function panel(svg, { x, y, lines, points = [], thresholds = [], notes = [], markers = [], area, frame }) {
   const width = svg.clientWidth || 600, height = Number(svg.dataset.height);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const [left, right, top, bottom] = [52, frame ? 12 : width < 480 ? 14 : 118, 20, 48];
@@ -173,7 +172,7 @@ function panel(svg, { x, y, lines, points = [], thresholds = [], markers = [], a
     text-anchor="middle" class="name">${y.label}</text>`);
   for (const { at: where, name } of thresholds) if (where > x.low && where < x.high)
     out.push(`<path class="threshold" d="M${px(where)} ${top}V${height - bottom}"/>`,
-      text(px(where) + 5, top + 6, name, `class="aside"`));
+      text(px(where) + 5, top + (frame ? 16 : 6), name, `class="aside"`));
   const path = (xs, ys) => {
     let d = "", pen = "M";
     for (let i = 0; i < xs.length; i++) {
@@ -190,6 +189,7 @@ function panel(svg, { x, y, lines, points = [], thresholds = [], markers = [], a
   for (const { x: a, y: b, error, kind } of points)
     out.push(`<path class="bar ${kind}" d="M${px(a).toFixed(1)} ${py(b + error).toFixed(1)}V${py(y.log ? Math.max(b - error, y.low) : b - error).toFixed(1)}"/>`,
       `<circle class="point ${kind}" cx="${px(a).toFixed(1)}" cy="${py(b).toFixed(1)}" r="3"/>`);
+  for (const note of notes) out.push(text(px(note.x), py(note.y), note.text, `class="aside"`));
   for (const { x: a, y: b, kind } of markers) if (Number.isFinite(py(b)))
     out.push(`<circle class="marker ${kind}" cx="${px(clamp(a, x.low, x.high))}" cy="${py(b)}" r="6"/>`);
   out.push("</g>");
@@ -209,11 +209,15 @@ function panel(svg, { x, y, lines, points = [], thresholds = [], markers = [], a
 }
 
 /* A range for errors that does not jump with every step, and lets what diverges leave the frame. */
-function bounds(series, log) {
-  const all = series.flat().filter(value => value > 0 && Number.isFinite(value)).sort((a, b) => a - b);
+function bounds(lines, { low: first, high: last, log: across }, log) {
+  const even = spaced(first, last, 60, across), all = lines.flatMap(({ x, y }) => {
+    let i = 0;
+    return even.map(one => { while (i < x.length - 1 && x[i] < one) i++; return y[i]; });
+  }).filter(value => value > 0 && Number.isFinite(value)).sort((a, b) => a - b);
   if (!all.length) return [log ? 0.1 : 0, 1];
-  const nice = x => { const unit = 10 ** Math.floor(Math.log10(x)); return unit * [1, 2, 5, 10].find(f => f * unit >= x); };
-  const high = nice(Math.min(all.at(-1) * 1.02, all[Math.floor(0.8 * (all.length - 1))] * 2.2));
+  // Most of both lines is shown, and twice as much where they go on rising.
+  const nice = x => { const unit = 10 ** Math.floor(Math.log10(x)); return unit * (log ? [1, 2, 5, 10] : [1, 1.5, 2, 3, 5, 7, 10]).find(f => f * unit >= x); };
+  const high = nice(Math.min(all.at(-1) * 1.02, all[Math.floor(0.85 * (all.length - 1))] * (log ? 5 : 2)));
   return log ? [1 / nice(1 / (all[0] * 0.98)), high] : [0, high];
 }
 
@@ -251,9 +255,10 @@ function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
   const i = NAMES.indexOf(axis);
   const points = some.flatMap(p => [["icl", 5], ["idg", 7]].map(([kind, j]) =>
     ({ x: p[i], y: p[j], error: p[j + 1], kind }))).filter(p => p.x >= range[0] && p.x <= range[1]);
-  const [low, high] = ridge && logy ? [1e-3, 100] : bounds(lines.map(line => line.y), logy);
+  const x = { low: range[0], high: range[1], log, label: `${PARAMETERS[axis].name.split(",")[0]}, ${PARAMETERS[axis].symbol}` };
+  const [low, high] = ridge ? [1e-3, 100] : bounds(lines, x, logy);
   panel(svg, {
-    x: { low: range[0], high: range[1], log, label: `${PARAMETERS[axis].name.split(",")[0]}, ${PARAMETERS[axis].symbol}` },
+    x,
     y: { low, high, log: logy, label: ridge ? "ridge" : "error" },
     lines, points, thresholds: THRESHOLDS[axis](state),
     markers: ridge ? [{ x: state[axis], y: here[2], kind: "icl" }]
@@ -305,14 +310,14 @@ function border(rho) {
 
 // The page ---------------------------------------------------------------------------------------
 
-const START = { tau: 0.5, alpha: 10, kappa: 0.5, rho: 0.01, lam: 0, axis: "tau", x: "log", y: "linear", map: "icl" };
+const START = { tau: 0.5, alpha: 10, kappa: 0.5, rho: 0.01, lam: 0, axis: "tau", x: "log", y: "log", map: "icl" };
 const OPTIONS = { axis: { tau: "τ", alpha: "α", kappa: "κ" }, x: { log: "log", linear: "linear" },
   y: { log: "log", linear: "linear" }, map: TESTS };
 const PRESETS = {
   "double descent": {},
-  "a ridge against the peak": { kappa: Infinity, lam: 0.1, y: "log" },
+  "a ridge against the peak": { kappa: Infinity, lam: 0.1 },
   "the best context length": { axis: "alpha", tau: 0.5, alpha: 10, kappa: 0.3, rho: 0.5 },
-  "task diversity": { axis: "kappa", tau: 2, alpha: 10, kappa: 1, rho: 0.01, y: "log" },
+  "task diversity": { axis: "kappa", tau: 2, alpha: 10, kappa: 1, rho: 0.01 },
 };
 
 function restore(state, hash) {
@@ -365,7 +370,7 @@ function explorer(root) {
     choice("against", OPTIONS.axis, state, "axis", changed),
     choice("across", OPTIONS.x, state, "x", changed),
     choice("up", OPTIONS.y, state, "y", changed),
-    choice("map of the error on", OPTIONS.map, state, "map", changed),
+    choice("map", OPTIONS.map, state, "map", changed),
   ];
   const rows = controls.map(control => control.row);
 
@@ -374,7 +379,7 @@ function explorer(root) {
       axis: state.axis, log, logy: state.y === "log", range: (log ? RANGES : LINEAR)[state.axis] });
     found = drawn.found;
     said.textContent = drawn.some.length
-      ? `Points: ${drawn.some.length} simulations of the book at d = 100.`
+      ? `Points: ${drawn.some.length} simulations of the book at d = 100.`
       : "No simulation of the book is at these parameters.";
     read();
     stop(), stop = heat(canvas, state, state.map, 36, overlay);
@@ -383,15 +388,18 @@ function explorer(root) {
   function overlay(range) {
     if (range) scale = range;
     const lines = [{ x: [MAP.low, 1, MAP.high], y: [MAP.low, 1, 1], kind: "threshold" }];
-    if (state.lam === 0 && state.map === "icl" && state.rho > 0) lines.push({ ...border(state.rho), kind: "critical" });
+    const divided = state.lam === 0 && state.map === "icl" && state.rho > 0;
+    if (divided) lines.push({ ...border(state.rho), kind: "critical" });
     const { left, right, top, bottom, width, height } = panel(over, {
       x: { ...MAP, label: "pretraining contexts, τ" }, y: { ...MAP, label: "task diversity, κ" },
       lines, thresholds: [{ at: 1, name: "τ = 1" }], frame: true,
+      notes: divided ? [{ x: 1.15, y: 0.062, text: "a finite α is best" }] : [],
       markers: [{ x: clamp(state.tau, MAP.low, MAP.high), y: clamp(state.kappa, MAP.low, MAP.high), kind: "here" }],
     });
     Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`,
       width: `${width - left - right}px`, height: `${height - top - bottom}px` });
-    key.replaceChildren(say(scale[0], 2), element("span", { class: "ramp", "aria-hidden": true }), `${say(scale[1], 2)} and more`);
+    key.replaceChildren(say(scale[0], 2), element("span", { class: "ramp", "aria-hidden": true,
+      style: `background: linear-gradient(to right, ${RAMP.map(colour => `rgb(${colour})`)})` }), `${say(scale[1], 2)} and more`);
   }
 
   function read() {
@@ -402,8 +410,8 @@ function explorer(root) {
     const finite = state.rho > ofNew;
     readings.innerHTML = `<thead><tr><th scope="col">Error on</th><th scope="col" class="icl">new tasks</th><th scope="col" class="idg">pretraining tasks</th></tr></thead><tbody>`
       + line("here", icl, idg)
-      + line("endless pretraining, τ → ∞", ...limit("tau")) + line("endless contexts, α → ∞", ...limit("alpha"))
-      + line("endless tasks, κ → ∞", ...limit("kappa")) + one("least possible on new tasks (Bayes)", say(bayes(state.alpha, state.rho)[0], 4))
+      + line("endless pretraining, τ → ∞", ...limit("tau")) + line("endless contexts, α → ∞", ...limit("alpha"))
+      + line("endless tasks, κ → ∞", ...limit("kappa")) + one("least possible on new tasks (Bayes)", say(bayes(state.alpha, state.rho)[0], 4))
       + one("gap between the two", say(icl - idg, 4)) + one("effective ridge, ξ", say(xi, 4))
       + one("interpolation threshold", state.tau < 1 ? "τ < 1: fits all contexts" : state.tau > 1 ? "τ > 1: more contexts than parameters" : "τ = 1: here")
       + one("task threshold", `κ ${state.kappa < Math.min(state.tau, 1) ? "<" : state.kappa > Math.min(state.tau, 1) ? ">" : "="} ${state.tau < 1 ? "τ" : "1"}`)
@@ -413,7 +421,7 @@ function explorer(root) {
 
   function idle() {
     stop(), stop = heat(canvas, state, state.map, 200, overlay);
-    history.replaceState(null, "", fragment(state));
+    if (location.hash || fragment(state) !== fragment(START)) history.replaceState(null, "", fragment(state));
     status.textContent = summary(state);
     plot.setAttribute("aria-label", `Both errors against ${PARAMETERS[state.axis].symbol}. ${status.textContent}`);
     over.setAttribute("aria-label", `Map of the error on ${TESTS[state.map]} over pretraining contexts τ, from 0.05 to 20 across, and task diversity κ, from 0.05 to 20 up; from ${say(scale[0], 2)} to ${say(scale[1], 2)}. The marker is at τ = ${say(state.tau)}, κ = ${say(state.kappa)}.`);
@@ -425,15 +433,20 @@ function explorer(root) {
   }
 
   function drag(event) {
-    if (!(event.buttons & 1)) return;
     const box = canvas.getBoundingClientRect(), along = part => +(MAP.low * (MAP.high / MAP.low) ** clamp(part, 0, 1)).toPrecision(3);
     state.tau = along((event.clientX - box.left) / box.width);
     state.kappa = along(1 - (event.clientY - box.top) / box.height);
     refresh();
   }
-  over.addEventListener("pointerdown", event => { over.setPointerCapture(event.pointerId), drag(event); });
-  over.addEventListener("pointermove", drag);
-  addEventListener("hashchange", () => { restore(state, location.hash), refresh(); });
+  // A finger that begins to scroll here changes nothing; a tap does.
+  over.addEventListener("pointerdown", event => {
+    if (event.pointerType !== "touch") over.setPointerCapture(event.pointerId), drag(event);
+  });
+  over.addEventListener("pointermove", event => {
+    if (event.pointerType !== "touch" && event.buttons & 1) drag(event);
+  });
+  over.addEventListener("click", drag);
+  addEventListener("hashchange", () => { Object.assign(state, START), restore(state, location.hash), refresh(); });
 
   const button = (name, text, make) => element("button", { type: "button", onclick: async () => {
     await copy(make());
