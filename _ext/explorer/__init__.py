@@ -12,7 +12,6 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from docutils import nodes
-from explorer import tracer
 from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
@@ -20,11 +19,17 @@ from iclkit import plots, theory
 from iclkit.runs import load
 from iclkit.theory import bayes, descent
 
+from . import tracer
+
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "book" / "data"
 PARAMETERS = ("tau", "alpha", "kappa", "rho", "lam")
 SYMBOLS = {"tau": "τ", "alpha": "α", "kappa": "κ"}
-AXES = {"tau": "pretraining contexts, τ", "alpha": "context length, α", "kappa": "task diversity, κ"}
+AXES = {
+    "tau": "pretraining contexts, τ",
+    "alpha": "context length, α",
+    "kappa": "task diversity, κ",
+}
 
 # Fits of the book at d = 100, along one parameter.
 SIMULATIONS = {
@@ -50,7 +55,7 @@ FIGURES = {
     "effective-ridge": {
         "start": {"tau": 0.5, "alpha": 1, "kappa": 1, "rho": 0.1, "lam": 0.01},
         "axis": "tau", "range": [0.05, 20], "y": "log", "ridge": True, "sliders": ["lam", "alpha"],
-        "alt": "The effective ridge against pretraining contexts: it falls to the ridge past τ = 1.",
+        "alt": "The effective ridge against pretraining contexts: past τ = 1 it falls to λ.",
     },
     "task-diversity": {
         "start": {"tau": 2, "alpha": 10, "kappa": 1, "rho": 0.01, "lam": 0},
@@ -89,7 +94,9 @@ def formulas() -> str:
                 "errors", errors, PARAMETERS, never=no_ridge_below_zero, first=without_ridge
             ),
             tracer.javascript("critical", critical, ("tau", "kappa")),
-            tracer.javascript("bayes", lambda *point: [bayes.ridge_error(*point)], ("alpha", "rho")),
+            tracer.javascript(
+                "bayes", lambda *point: [bayes.ridge_error(*point)], ("alpha", "rho")
+            ),
             tracer.javascript(
                 "oneMinus", lambda step, x: [descent._one_minus(step, x)], ("step", "x")
             ),
@@ -123,7 +130,7 @@ def points() -> list:
 
 
 def polynomials() -> dict:
-    """Return for each α and L the best step and risk of equal layers, and those of different ones."""
+    """Return for each α and L the steps and the risk, of equal layers and of different ones."""
 
     def short(values):
         return [float(f"{x:.6g}") for x in values]
@@ -234,18 +241,18 @@ class Live(SphinxDirective):
         if name is not None and name not in FIGURES:
             raise self.error(f"a live figure is one of {', '.join(FIGURES)}, not {name}")
         static = "../" * self.env.docname.count("/") + "_static/explorer"
-        spec = FIGURES[name or "double-descent"]
+        alt = FIGURES[name or "double-descent"]["alt"]
         which = f'class="live" data-live="{name}"' if name else 'class="explorer" data-explorer'
-        start = (
+        html = (
             f'<link rel="stylesheet" href="{static}/explorer.css">'
             f'<script src="{static}/explorer.js" defer></script>'
-            f'<figure class="live-figure"><div {which} data-alt="{spec["alt"]}">'
-            f'<img src="{static}/{name or "double-descent"}.svg" alt="{spec["alt"]}"></div>'
+            f'<div {which} data-alt="{alt}">'
+            f'<img src="{static}/{name or "double-descent"}.svg" alt="{alt}"></div>'
         )
-        if not self.content:
-            return [nodes.raw("", f"{start}</figure>", format="html")]
+        if name is None:
+            return [nodes.raw("", html, format="html")]
         return [
-            nodes.raw("", f"{start}<figcaption>", format="html"),
+            nodes.raw("", f'<figure class="live-figure">{html}<figcaption>', format="html"),
             *self.parse_content_to_nodes(),
             nodes.raw("", "</figcaption></figure>", format="html"),
         ]

@@ -45,16 +45,18 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         self.tape, self.code = tape, code
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        """Write down an elementwise function, also one that changes its argument."""
         if method != "__call__" or options.keys() - {"out"}:
             return NotImplemented
         result = self.tape.ufunc(ufunc, *inputs)
-        if "out" in options:  # as in `a += b`
+        if "out" in options:
             (target,) = options["out"]
             target.code = result.code
             return target
         return result
 
     def __array_function__(self, function, types, args, options):
+        """Do what else the theory asks of NumPy, for a single number."""
         match function.__name__:
             case "where":
                 return self.tape.where(*args)
@@ -71,15 +73,18 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return NotImplemented
 
     def __getitem__(self, key):
+        """Return the number: a mask has selected it, or `[()]` has unpacked it."""
         if isinstance(key, Traced):
             self.tape.require(key)
         return self
 
     def __setitem__(self, mask, value):
+        """Become another number."""
         self.tape.require(mask)
         self.code = self.tape.code(value)
 
     def __bool__(self):
+        """Say which way a branch goes."""
         return self.tape.decide(self)
 
     def copy(self):
@@ -132,7 +137,9 @@ class Tape:
             decisive = INFIX[ufunc] == "||"
             for one, other in (codes, codes[::-1]):
                 if self.known(one) is not None:
-                    return Traced(self, self.code(decisive) if self.known(one) is decisive else other)
+                    return Traced(
+                        self, self.code(decisive) if self.known(one) is decisive else other
+                    )
         if ufunc is np.maximum and self.known(self.ufunc(np.less, *inputs).code) is False:
             return Traced(self, codes[0])
         if ufunc in INFIX:

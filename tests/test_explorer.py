@@ -1,0 +1,73 @@
+"""What is translated into JavaScript is what Python does, and what can't be is refused.
+
+That the results agree is tested in a browser, in test_site_explorer.py.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "_ext"))
+from explorer import SIMULATIONS, formulas, points, tracer
+
+
+def translated(function, *parameters, **options):
+    code = tracer.javascript("f", lambda *numbers: [function(*numbers)], parameters, **options)
+    return re.sub(r"\s+", " ", code)
+
+
+def test_formula_becomes_one_expression():
+    code = translated(lambda x, y: np.sqrt(x) / (1 - y), "x", "y")
+    assert code == "function f(x, y) { return [(Math.sqrt(x) / (1 - y))]; } "
+
+
+def test_branch_is_taken_both_ways():
+    def step(x):
+        return x + 1 if np.any(x > 0) else -x
+
+    assert translated(step, "x") == (
+        "function f(x) { if ((x > 0)) { return [(x + 1)]; } else { return [-x]; } } "
+    )
+    assert translated(step, "x", never=lambda x: x > 0) == "function f(x) { return [-x]; } "
+
+
+def test_choice_that_is_decided_is_none():
+    def chosen(x):
+        return np.where(x > 0, np.log(x), 0.0) if np.any(x > 0) else np.where(x > 0, x, 1.0)
+
+    assert "?" not in translated(chosen, "x")
+    assert "((x > 0) ? x : 1)" in translated(lambda x: np.where(x > 0, x, 1.0), "x")
+
+
+def test_mask_selects_where_it_was_asked_for():
+    def masked(x):
+        y = x.copy()
+        if np.any(x < 0):
+            y[x < 0] = -x[x < 0]
+        return y
+
+    assert "{ return [-x]; } else { return [x]; }" in translated(masked, "x")
+    with pytest.raises(NotImplementedError, match="mask"):
+        translated(lambda x: x[x > 0], "x")
+
+
+@pytest.mark.parametrize("function", [np.cbrt, np.linalg.norm, lambda x: x**0.5])
+def test_what_has_no_translation_is_refused(function):
+    with pytest.raises((NotImplementedError, TypeError)):
+        translated(function, "x")
+
+
+def test_work_that_does_not_depend_on_the_unknown_is_done_before_the_search():
+    (search,) = re.findall(r"findRoot\(z => \{(.*?)\n\}\)", formulas(), re.DOTALL)
+    assert "Math.log(lam)" not in search and "Math.log" in search
+
+
+def test_points_are_the_stored_simulations():
+    lines = points()
+    assert {axis for axis, _, _ in lines} == set(SIMULATIONS.values())
+    assert len(lines) > 15 and sum(len(some) for *_, some in lines) > 250
+    curve = next(some for axis, point, some in lines if point[1:3] == [10.0, 0.495])
+    assert all(len(point) == 5 and point[2] > 0 for point in curve)
