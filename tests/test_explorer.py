@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "_ext"))
-from explorer import SIMULATIONS, formulas, points, tracer
+from explorer import PARAMETERS, SIMULATIONS, formulas, points, tracer
+
+from iclkit import theory
 
 
 def translated(function, *parameters, **options):
@@ -65,9 +67,13 @@ def test_work_that_does_not_depend_on_the_unknown_is_done_before_the_search():
     assert "Math.log(lam)" not in search and "Math.log" in search
 
 
-def test_points_are_the_stored_simulations():
+def test_points_are_simulations_near_their_theory():
+    """So that no parameter is another one's."""
     lines = points()
-    assert {axis for axis, _, _ in lines} == set(SIMULATIONS.values())
-    assert len(lines) > 15 and sum(len(some) for *_, some in lines) > 250
-    curve = next(some for axis, point, some in lines if point[1:3] == [10.0, 0.495])
-    assert all(len(point) == 5 and point[2] > 0 for point in curve)
+    assert {axis for axis, _, _ in lines} == {axis for axis, _ in SIMULATIONS.values()}
+    assert {point[4] for _, point, _ in lines} >= {0.0, 0.01}
+    for axis, point, some in lines:
+        x, icl, _, idg, _ = np.transpose(some)
+        at = dict(zip(PARAMETERS, point, strict=True)) | {axis: x}
+        for error, formula in ((icl, theory.icl_error), (idg, theory.idg_error)):
+            assert np.median(np.abs(error / formula(**at) - 1)) < 0.07, point

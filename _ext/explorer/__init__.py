@@ -31,14 +31,15 @@ AXES = {
     "kappa": "task diversity, κ",
 }
 
-# Fits of the book at d = 100, along one parameter.
+# Fits of the book at d = 100: the parameter they run along, and those that, as in their chapters,
+# are counted in d(d + 1) or d + 1, where fits have the thresholds of the theory.
 SIMULATIONS = {
-    "double-descent": "tau",
-    "double-descent-ridge": "tau",
-    "context-length-a": "alpha",
-    "context-length-b": "alpha",
-    "context-length-c": "alpha",
-    "task-diversity": "kappa",
+    "double-descent": ("tau", ["tau"]),
+    "double-descent-ridge": ("tau", ["tau"]),
+    "context-length-a": ("alpha", ["tau", "kappa"]),
+    "context-length-b": ("alpha", ["tau", "kappa"]),
+    "context-length-c": ("alpha", ["tau", "kappa"]),
+    "task-diversity": ("kappa", ["tau", "kappa"]),
 }
 
 FIGURES = {
@@ -107,24 +108,21 @@ def formulas() -> str:
 def points() -> list:
     """Return simulated lines: what they run along, all parameters, and their points.
 
-    A point is the parameter along the line, and both errors with their standard errors. As
-    everywhere in the book, τ and κ are those at which the theory has its thresholds where a fit at
-    d has them: n/(d(d + 1)) and k/(d + 1).
+    A point is the parameter along the line, and both errors with their standard errors.
     """
+    measured = {"icl_error": 4, "icl_error_se": 2, "idg_error": 4, "idg_error_se": 2}  # digits
     lines = {}
-    for name, axis in SIMULATIONS.items():
-        data = load(DATA / f"{name}.nc").reset_coords()
-        data = data.assign(lam=data.get("lam", 0.0), tau=data.tau / (1 + 1 / data.d),
-                           kappa=data.kappa / (1 + 1 / data.d))  # fmt: skip
-        measured = [f"{test}_error{of}" for test in ("icl", "idg") for of in ("", "_se")]
-        columns = [*PARAMETERS, *measured]
-        for row in data[columns].to_dataframe().reset_index()[columns].itertuples(index=False):
-            point = [float(f"{x:.4g}") for x in row[:5]]
-            place = PARAMETERS.index(axis)
-            x, point[place] = point[place], 0.0
-            digits = (4, 2, 4, 2)  # of errors and of their standard errors
-            values = [float(f"{y:.{n}g}") for y, n in zip(row[5:], digits, strict=True)]
-            lines.setdefault((axis, *point), []).append([x, *values])
+    for name, (axis, counted) in SIMULATIONS.items():
+        data = load(DATA / f"{name}.nc")
+        frame = data[list(measured)].to_dataframe().reset_index()
+        if "lam" not in frame:
+            frame["lam"] = 0.0
+        frame[counted] /= 1 + 1 / float(data.d)
+        for _, row in frame.iterrows():
+            others = (float(f"{row[name]:.4g}") if name != axis else 0.0 for name in PARAMETERS)
+            values = [float(f"{row[name]:.{digits}g}") for name, digits in measured.items()]
+            point = [float(f"{row[axis]:.4g}"), *values]
+            lines.setdefault((axis, *others), []).append(point)
     # Where the ridge is tuned to each point, there is no line.
     return [[axis, point, some] for (axis, *point), some in lines.items() if len(some) > 2]
 
@@ -156,6 +154,11 @@ def polynomials() -> dict:
     }
 
 
+def short(text: str) -> str:
+    """Return a text without indentation, as a page loads it."""
+    return re.sub(r"^\s+", "", text, flags=re.MULTILINE)
+
+
 def script() -> str:
     """Return the whole script."""
 
@@ -174,13 +177,14 @@ def script() -> str:
         constant("POLYNOMIALS", polynomials()),
         (HERE / "page.js").read_text(encoding="utf-8"),
     ]
-    return f'(() => {{\n"use strict";\n{"".join(parts)}}})();\n'
+    return short(f'(() => {{\n"use strict";\n{"".join(parts)}}})();\n')
 
 
 def style() -> str:
     """Return the style sheet, which begins with the colours of the book."""
     colours = "".join(f" --{name}: {plots.COLOURS[name]};" for name in ("icl", "idg", "bayes"))
-    return f".explorer, .live {{{colours} }}\n" + (HERE / "style.css").read_text(encoding="utf-8")
+    css = (HERE / "style.css").read_text(encoding="utf-8")
+    return short(f".explorer, .live {{{colours} }}\n{css}")
 
 
 def picture(spec) -> Figure:

@@ -517,4 +517,4 @@ function drawDepth(svg, state) {
 
 document.querySelectorAll("[data-explorer]").forEach(explorer);
 document.querySelectorAll("[data-live]").forEach(live);
-window.iclkit = { errors, critical, bayes };
+window.iclkit = { errors, critical, bayes, oneMinus };
