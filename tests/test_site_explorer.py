@@ -101,10 +101,10 @@ def test_keys_move_a_slider_and_a_link_restores_the_state(browser):
     tau.send_keys(Keys.ARROW_RIGHT)
     told = settled(browser)
     assert readings(browser) != before
-    assert "τ = 0.508" in told and tau.get_attribute("aria-valuetext") == "0.508"
+    assert "τ = 0.521" in told and tau.get_attribute("aria-valuetext") == "0.521"
 
     moved, url = readings(browser), browser.current_url
-    assert url.startswith("file:") and "tau=0.508" in url
+    assert url.startswith("file:") and "tau=0.521" in url
     at(browser, url.partition("explorer.html")[2])
     assert readings(browser) == moved
     at(browser, "#tau=0.123456&kappa=inf&axis=alpha&rho=nonsense&lam=-1")
@@ -178,19 +178,32 @@ def test_what_a_page_loads_is_small():
     assert weight <= 60_000
 
 
-@pytest.mark.parametrize("name", LIVE)
-def test_live_figure(browser, name):
-    page = SITE / "book" / f"{LIVE[name]}.html"
-    assert f"_static/explorer/{name}.svg" in page.read_text(encoding="utf-8")
-    assert (SCRIPT.parent / f"{name}.svg").is_file()
-    browser.get(page.as_uri())
-    line = f"return document.querySelector('[data-live={name}] .line.icl').getAttribute('d')"
-    settle = "setTimeout(arguments[0], 300)"
+def test_chapters_have_their_live_figure_and_a_picture_in_its_place():
+    for name, chapter in LIVE.items():
+        html = (SITE / "book" / f"{chapter}.html").read_text(encoding="utf-8")
+        assert f'data-live="{name}"' in html
+        assert f'<img src="../../_static/explorer/{name}.svg" alt="' in html
+        assert (SCRIPT.parent / f"{name}.svg").is_file()
+
+
+def test_live_figures_follow_their_sliders(browser, tmp_path):
+    figures = "".join(f'<div class="live" data-live="{name}"></div>' for name in LIVE)
+    head = '<!doctype html><meta name="viewport" content="width=device-width">'
+    head += f'<link rel="stylesheet" href="{SCRIPT.with_suffix(".css").as_uri()}">'
+    script = f'<script src="{SCRIPT.as_uri()}"></script>'
+    (tmp_path / "all.html").write_text(f"{head}{figures}{script}", encoding="utf-8")
+    browser.get((tmp_path / "all.html").as_uri())
+    drawn = "return [...document.querySelectorAll('.line.icl')].map(e => e.getAttribute('d'))"
+    settle = "setTimeout(arguments[0], 600)"
     browser.execute_async_script(settle)
-    before = browser.execute_script(line)
-    slider = browser.find_element("css selector", f"[data-live={name}] input[type=range]")
-    slider.send_keys(Keys.ARROW_RIGHT * 3)
+    before = browser.execute_script(drawn)
+    for name in LIVE:
+        slider = browser.find_element("css selector", f"[data-live={name}] input[type=range]")
+        slider.send_keys(Keys.ARROW_RIGHT * 3)
     browser.execute_async_script(settle)
-    assert browser.execute_script(line) != before
-    width = "return document.querySelector('.live').getBoundingClientRect().right"
-    assert browser.execute_script(width) <= PHONE
+    after = browser.execute_script(drawn)
+    assert len(before) == len(after) == len(LIVE)
+    assert all(old and new and old != new for old, new in zip(before, after, strict=True))
+    told = "return [...document.querySelectorAll('.live .status')].map(e => e.textContent)"
+    assert all(browser.execute_script(told))
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE

@@ -242,7 +242,7 @@ const THRESHOLDS = {
   alpha: () => [],
 };
 
-/* Both errors, or the effective ridge, against one parameter; the same for page and chapters. */
+/* Both errors, or the effective ridge, against one parameter; return the simulations shown. */
 function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
   const found = curves(axis, state, range, log), here = errors(...at(state));
   const lines = ridge
@@ -264,7 +264,7 @@ function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
     markers: ridge ? [{ x: state[axis], y: here[2], kind: "icl" }]
       : [{ x: state[axis], y: here[1], kind: "idg" }, { x: state[axis], y: here[0], kind: "icl" }],
   });
-  return { found, some };
+  return some;
 }
 
 const RANGES = { tau: [0.05, 20], alpha: [0.1, 1000], kappa: [0.05, 100] };
@@ -338,9 +338,9 @@ point = dict(${NAMES.map(name => `${name}=${number(state[name])}`).join(", ")})
 print(icl_error(**point), idg_error(**point))
 `;
 
-const table = (state, found) => [`${NAMES},icl_error,idg_error,effective_ridge`,
-  ...found.x.map((one, i) => [...at({ ...state, [state.axis]: one }), found.icl[i], found.idg[i], found.xi[i]]
-    .map(number).join(","))].join("\n") + "\n";
+const table = (state, { axis, range, log }) => [`${NAMES},icl_error,idg_error,effective_ridge`,
+  ...places(axis, state, range, log).map(one => at({ ...state, [axis]: one }))
+    .map(point => [...point, ...errors(...point)].map(number).join(","))].join("\n") + "\n";
 
 async function copy(text) {
   try {
@@ -354,7 +354,7 @@ async function copy(text) {
 function explorer(root) {
   const state = { ...START };
   restore(state, location.hash);
-  let found, stop = () => {}, scale = [1, 1];
+  let stop = () => {}, scale = [1, 1];
 
   const plot = drawing(400, "plot"), over = drawing(340, "over"), canvas = element("canvas", {
     width: 1, height: 1, "aria-hidden": true });
@@ -374,12 +374,13 @@ function explorer(root) {
   ];
   const rows = controls.map(control => control.row);
 
+  const across = () => ({ axis: state.axis, log: state.x === "log",
+    range: (state.x === "log" ? RANGES : LINEAR)[state.axis] });
+
   function draw() {
-    const log = state.x === "log", drawn = drawCurves(plot, state, {
-      axis: state.axis, log, logy: state.y === "log", range: (log ? RANGES : LINEAR)[state.axis] });
-    found = drawn.found;
-    said.textContent = drawn.some.length
-      ? `Points: ${drawn.some.length} simulations of the book at d = 100.`
+    const some = drawCurves(plot, state, { ...across(), logy: state.y === "log" });
+    said.textContent = some.length
+      ? `Points: ${some.length} simulations of the book at d = 100.`
       : "No simulation of the book is at these parameters.";
     read();
     stop(), stop = heat(canvas, state, state.map, 36, overlay);
@@ -466,7 +467,7 @@ function explorer(root) {
     element("div", { class: "buttons" },
       button("Copy link", "Link", () => location.href.split("#")[0] + fragment(state)),
       button("Copy the call", "Call", () => call(state)),
-      button("Copy the numbers", "Numbers", () => table(state, found)), note),
+      button("Copy the numbers", "Numbers", () => table(state, across())), note),
     status);
   new ResizeObserver(changed).observe(root);
 }
