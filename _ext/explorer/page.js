@@ -15,8 +15,8 @@ const STEPS = 240;
 
 const at = state => NAMES.map(name => state[name]);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-const spaced = (low, high, n, log) => Array.from({ length: n }, (_, i) =>
-  log ? low * (high / low) ** (i / (n - 1)) : low + (high - low) * i / (n - 1));
+const spaced = (low, high, n, log) => Array.from({ length: n }, (_, i) => i / Math.max(n - 1, 1))
+  .map(part => log ? low * (high / low) ** part : low + (high - low) * part);
 const superscript = n => String(n).replace(/./g, c => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
 
 function say(x, digits = 3) {
@@ -172,7 +172,7 @@ function panel(svg, { x, y, lines, points = [], thresholds = [], notes = [], mar
     text-anchor="middle" class="name">${y.label}</text>`);
   for (const { at: where, name } of thresholds) if (where > x.low && where < x.high)
     out.push(`<path class="threshold" d="M${px(where)} ${top}V${height - bottom}"/>`,
-      text(px(where) + 5, top + (frame ? 16 : 6), name, `class="aside"`));
+      text(px(where) + (frame ? 5 : 13), top + (frame ? 16 : 6), name, `class="aside"`));
   const path = (xs, ys) => {
     let d = "", pen = "M";
     for (let i = 0; i < xs.length; i++) {
