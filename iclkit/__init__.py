@@ -5,8 +5,8 @@ Five rooms, by what one does in them:
 `data` draws tasks and contexts, and knows their exact averages; `fits` finds Γ*; `theory` says
 what its errors are in the limit, and what the best estimators reach; `runs` repeats all that many
 times, resumable. `trained` has networks, and needs JAX, an extra
-(``pip install "iclkit[train]"``). `plots` shows theory and simulation together, and `backend`
-alone knows which array library and device do the work.
+(``pip install "iclkit[train]"``). `plots` shows theory and simulation together, `backend` alone
+knows which array library and device do the work, and `book` has the stored data of the chapters.
 
 The theory is that of Lu, Letey, Zavatone-Veth, Maiti and Pehlevan, doi:10.1073/pnas.2502599122,
 arXiv:2405.11751. Sources of formulas, such as eq-icl-error, are labels in the book:

@@ -1,6 +1,6 @@
 import iclkit.trained as trained
 
-from . import backend, data, fits, plots, runs, theory
+from . import backend, book, data, fits, plots, runs, theory
 from .fits import fit_gamma, fit_gamma_path
 from .runs import simulate
 from .theory import (
@@ -14,9 +14,9 @@ from .theory import (
 )
 
 __all__ = [
-    "backend", "critical_noise", "data", "effective_ridge", "fit_gamma", "fit_gamma_path", "fits",
-    "icl_error", "idg_error", "optimal_context", "optimal_ridge", "plots", "runs", "simulate",
-    "stieltjes", "theory", "trained",
+    "backend", "book", "critical_noise", "data", "effective_ridge", "fit_gamma", "fit_gamma_path",
+    "fits", "icl_error", "idg_error", "optimal_context", "optimal_ridge", "plots", "runs",
+    "simulate", "stieltjes", "theory", "trained",
 ]  # fmt: skip
 
 __version__: str

@@ -134,6 +134,13 @@ def test_notebook_gives_no_other_meaning_to_what_it_imports(path):
 
 
 @notebooks
+def test_notebook_needs_nothing_that_lies_around_it(path):
+    """Its data and its values for other pages are a matter of `iclkit.book`."""
+    code = "\n".join(c.source for c in code_cells(path))
+    assert re.findall(r"myst_nb|\.\./|open\(f?[\"']|Path\(f?[\"']", code) == []
+
+
+@notebooks
 def test_notebook_describes_its_figures(path):
     for cell in code_cells(path):
         about = cell.metadata.get("mystnb", {})
@@ -289,7 +296,7 @@ def test_room_has_every_public_name_once(room):
 
 # Which room may import from which: a room stands above all that it imports from.
 FLOORS = [
-    {"_types", "_validate"}, {"_labels", "backend", "plots"}, {"data"}, {"fits", "theory"},
+    {"_types", "_validate"}, {"_labels", "backend", "book", "plots"}, {"data"}, {"fits", "theory"},
     {"runs", "trained"},
 ]  # fmt: skip
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

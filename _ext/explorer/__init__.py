@@ -15,14 +15,13 @@ from docutils import nodes
 from matplotlib.figure import Figure
 from sphinx.util.docutils import SphinxDirective
 
-from iclkit import plots, theory
+from iclkit import book, plots, theory
 from iclkit.runs import load
 from iclkit.theory import bayes, descent
 
 from . import tracer
 
 HERE = Path(__file__).parent
-DATA = HERE.parents[1] / "book" / "data"
 PARAMETERS = ("tau", "alpha", "kappa", "rho", "lam")
 SYMBOLS = {"tau": "τ", "alpha": "α", "kappa": "κ"}
 AXES = {
@@ -113,7 +112,7 @@ def points() -> list:
     measured = {"icl_error": 4, "icl_error_se": 2, "idg_error": 4, "idg_error_se": 2}  # digits
     lines = {}
     for name, (axis, counted) in SIMULATIONS.items():
-        data = load(DATA / f"{name}.nc")
+        data = load(book.data(f"{name}.nc"))
         frame = data[list(measured)].to_dataframe().reset_index()
         if "lam" not in frame:
             frame["lam"] = 0.0
