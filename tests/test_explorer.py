@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "_ext"))
 from explorer import PARAMETERS, SIMULATIONS, formulas, points, tracer
 
 from iclkit import theory
+from iclkit.theory import _equivalent
 
 
 def translated(function, *parameters, **options):
@@ -60,6 +61,16 @@ def test_mask_selects_where_it_was_asked_for():
 def test_what_has_no_translation_is_refused(function):
     with pytest.raises((NotImplementedError, TypeError)):
         translated(function, "x")
+
+
+def test_branch_within_a_search_is_refused():
+    def search(x):
+        return _equivalent.elementwise.find_root(
+            lambda z: z if np.any(z > x) else -z, None, args=()
+        ).x
+
+    with pytest.raises(NotImplementedError, match="branch within"):
+        translated(search, "x")
 
 
 def test_work_that_does_not_depend_on_the_unknown_is_done_before_the_search():

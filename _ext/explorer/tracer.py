@@ -107,8 +107,8 @@ class Tape:
         value = value.item() if isinstance(value, (np.ndarray, np.generic)) else value
         if isinstance(value, bool):
             return "true" if value else "false"
-        if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
+        if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "(-Infinity)"
         text = repr(float(value)).removesuffix(".0")
         return f"({text})" if text[0] == "-" else text
 
@@ -177,6 +177,8 @@ class Tape:
         """Say which way to go, or stop here."""
         code = condition.code
         if self.known(code) is None:
+            if self.loop is not None:
+                raise NotImplementedError("a branch within a search for a root")
             if not self.decisions:
                 raise Undecided(code)
             self.learn(code, self.decisions.pop(0))
@@ -184,6 +186,8 @@ class Tape:
 
     def find_root(self, function, bracket, *, args):
         """Write down the search for a root, whose loop is in driver.js."""
+        if self.loop is not None:
+            raise NotImplementedError("a search for a root within another one")
         self.loop = []
         value = self.code(function(Traced(self, "z"), *args))
         body = declared(self.loop, f"return {value};")
