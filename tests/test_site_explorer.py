@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 from test_site import PHONE, SITE, prefer, pytestmark  # noqa: F401
 from test_site import browser as browser
 
@@ -22,8 +23,11 @@ LIVE = {
 
 def at(browser, fragment=""):
     """Open the page as a link with this state does."""
+    # A page that writes its state into its address while it is left would confuse the driver.
+    browser.execute_async_script("setTimeout(arguments[0], 400)")
     browser.get("about:blank")
     browser.get(PAGE.as_uri() + fragment)
+    WebDriverWait(browser, 30).until(lambda b: b.find_elements("css selector", ".readings td"))
 
 
 def computed(browser, function, arguments):
