@@ -47,9 +47,9 @@ book: setup
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
 test: setup
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore tests/test_site.py --ignore tests/test_lab.py tests
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore-glob 'tests/test_site*.py' tests
 	$(MAKE) book
-	$(BIN)/python -m pytest tests/test_site.py tests/test_lab.py
+	$(BIN)/python -m pytest tests/test_site*.py
 
 # What is stored in book/data, computed anew at full size: each experiment goes on where it stopped,
 # and one that is finished is left alone until its file is deleted.

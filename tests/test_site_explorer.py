@@ -1,0 +1,213 @@
+"""The explorer and the live figures, opened from the folder in a real browser."""
+
+import numpy as np
+import pytest
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from test_site import PHONE, SITE, prefer, pytestmark  # noqa: F401
+from test_site import browser as browser
+
+from iclkit import theory
+from iclkit.theory import bayes, descent
+
+PAGE = SITE / "book" / "explorer.html"
+SCRIPT = SITE / "_static" / "explorer" / "explorer.js"
+LIVE = {
+    "double-descent": "phenomena/double-descent",
+    "context-length": "phenomena/context-length",
+    "effective-ridge": "theory/deterministic-equivalents",
+    "task-diversity": "phenomena/task-diversity",
+    "depth-polynomials": "scaling/depth-as-descent",
+}
+
+
+def at(browser, fragment=""):
+    """Open the page as a link with this state does."""
+    # A page that writes its state into its address while it is left would confuse the driver.
+    browser.execute_async_script("setTimeout(arguments[0], 400)")
+    browser.get("about:blank")
+    browser.get(PAGE.as_uri() + fragment)
+    WebDriverWait(browser, 30).until(lambda b: b.find_elements("css selector", ".readings td"))
+
+
+def computed(browser, function, arguments):
+    """Return what a function of the page gives for rows of numbers."""
+    rows = browser.execute_script(
+        "const [f, rows] = arguments;"
+        "const read = x => x === 'inf' ? Infinity : Number(x);"
+        "return rows.map(row => iclkit[f](...row.map(read)).map(String))",
+        function,
+        [[repr(float(x)) for x in row] for row in arguments],
+    )
+    return np.array([[float(x.replace("Infinity", "inf")) for x in row] for row in rows])
+
+
+def hard_points(n, seed):
+    """Points of the theory, many of them where it is hard to compute, or a limit."""
+    rng = np.random.default_rng(seed)
+    tau, kappa = 10 ** rng.uniform(-3, 3, (2, n))
+    alpha, lam = 10 ** rng.uniform(-2, 8, n), 10 ** rng.uniform(-12, 3, n)
+    rho = 10 ** rng.uniform(-4, 1, n)
+    near = 1 + rng.choice([-1e-9, 0, 1e-9, -1e-6, 1e-3], (2, n))
+    tau = np.where(rng.random(n) < 0.2, near[0], tau)
+    kappa = np.where(rng.random(n) < 0.2, np.minimum(tau, 1) * near[1], kappa)
+    for parameter, limit, share in (
+        (rho, 0, 0.2), (lam, 0, 0.4), (tau, np.inf, 0.05), (alpha, np.inf, 0.05),
+        (kappa, np.inf, 0.05), (alpha, 1e8, 0.05),
+    ):  # fmt: skip
+        parameter[rng.random(n) < share] = limit
+    return np.stack([tau, alpha, kappa, rho, lam], axis=1)
+
+
+def relative(found, expected):
+    with np.errstate(invalid="ignore"):
+        return np.where(found == expected, 0, np.abs(found / expected - 1))
+
+
+def test_errors_are_those_of_the_package(browser):
+    at(browser)
+    points = hard_points(2000, seed=1)
+    found = computed(browser, "errors", points)
+    expected = np.stack(
+        [f(*points.T) for f in (theory.icl_error, theory.idg_error, theory.effective_ridge)], axis=1
+    )
+    assert not np.isnan(expected).any()
+    assert relative(found, expected).max() < 1e-12  # a NaN is no number below it
+
+
+def test_other_readings_are_those_of_the_package(browser):
+    at(browser)
+    tau, alpha, kappa, rho, _ = hard_points(300, seed=2).T
+    least = computed(browser, "bayes", np.stack([alpha, rho], axis=1))[:, 0]
+    assert relative(least, bayes.ridge_error(alpha, rho)).max() < 1e-12
+    critical = computed(browser, "critical", np.stack([tau, kappa], axis=1))
+    for test, found in zip(("icl", "idg"), critical.T, strict=True):
+        assert relative(found, theory.critical_noise(tau, kappa, test=test)).max() < 1e-12
+    step, x = np.random.default_rng(3).uniform(0, 4, (2, 100))
+    left = computed(browser, "oneMinus", np.stack([step, x], axis=1))[:, 0]
+    assert np.array_equal(left, descent._one_minus(step, x))
+
+
+def readings(browser):
+    return browser.find_element("css selector", ".readings").text
+
+
+def settled(browser):
+    """Wait until nothing was to be done for a while, and return what a screen reader was told."""
+    browser.execute_async_script("setTimeout(arguments[0], 900)")
+    return browser.find_element("css selector", ".explorer > .status").get_attribute("textContent")
+
+
+def test_keys_move_a_slider_and_a_link_restores_the_state(browser):
+    at(browser)
+    before = readings(browser)
+    tau = browser.find_element("css selector", ".explorer input[type=range]")
+    tau.send_keys(Keys.ARROW_RIGHT)
+    told = settled(browser)
+    assert readings(browser) != before
+    assert "τ = 0.521" in told and tau.get_attribute("aria-valuetext") == "0.521"
+
+    moved, url = readings(browser), browser.current_url
+    assert url.startswith("file:") and "tau=0.521" in url
+    at(browser, url.partition("explorer.html")[2])
+    assert readings(browser) == moved
+    at(browser, "#tau=0.123456&kappa=inf&axis=alpha&rho=nonsense&lam=-1")
+    found = dict(zip("τακρλ", (f.get_attribute("value") for f in browser.find_elements(
+        "css selector", ".explorer input[type=text]")), strict=True))  # fmt: skip
+    assert found == {"τ": "0.123", "α": "10", "κ": "∞", "ρ": "0.01", "λ": "0"}
+    error = theory.icl_error(0.123456, 10, np.inf, 0.01)
+    assert f"{error:.4g}" in readings(browser)
+
+
+def test_exact_values_can_be_typed_and_bad_ones_are_not_taken(browser):
+    at(browser)
+    field = browser.find_element("css selector", "[aria-label^='κ']")
+    for typed, shown in (("inf", "∞"), ("1.25", "1.25"), ("-3", "1.25"), ("many", "1.25")):
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(typed, Keys.TAB)
+        assert field.get_attribute("value") == shown
+
+
+def test_copied_call_gives_the_reading(browser):
+    at(browser, "#kappa=inf&lam=0.1&tau=2")
+    browser.execute_script(
+        "window.all = []; navigator.clipboard.writeText = async text => { all.push(text) };"
+        "document.querySelectorAll('.buttons button').forEach(button => button.click())"
+    )
+    link, call, numbers = browser.execute_script("return all")
+    assert link.partition("#")[0] == PAGE.as_uri() and "kappa=inf" in link
+    printed = []
+    exec(call, {"print": lambda *values: printed.extend(values)})
+    assert all(f"{value:.4g}" in readings(browser) for value in printed) and len(printed) == 2
+    names, *rows = numbers.splitlines()
+    assert names == "tau,alpha,kappa,rho,lam,icl_error,idg_error,effective_ridge"
+    table = np.array([row.split(",") for row in rows], dtype=float)
+    assert len(table) >= 290
+    assert relative(table[:, 5], theory.icl_error(*table[:, :5].T)).max() < 1e-12
+
+
+CONTRAST = """
+const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const rgb = colour => { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+const luminance = colour => rgb(colour).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const ground = luminance(getComputedStyle(document.body).backgroundColor);
+const contrast = colour => { const a = luminance(colour);
+    return (Math.max(a, ground) + 0.05) / (Math.min(a, ground) + 0.05); };
+const texts = [...document.querySelectorAll(".explorer :is(label, th, td, button, legend, p)")]
+    .map(e => contrast(getComputedStyle(e).color));
+const drawn = [...document.querySelectorAll(".explorer .plot text")]
+    .map(e => contrast(getComputedStyle(e).fill));
+const lines = [...document.querySelectorAll(".explorer .plot .line")]
+    .map(e => contrast(getComputedStyle(e).stroke));
+return [Math.min(...texts, ...drawn), Math.min(...lines)];
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast(browser, theme):
+    prefer(browser, theme)
+    at(browser)
+    settled(browser)
+    text, line = browser.execute_script(CONTRAST)
+    prefer(browser, "light")
+    assert text >= 4.5
+    assert line >= 3
+
+
+def test_what_a_page_loads_is_small():
+    weight = sum((SCRIPT.parent / f"explorer.{kind}").stat().st_size for kind in ("js", "css"))
+    assert weight <= 60_000
+
+
+def test_chapters_have_their_live_figure_and_a_picture_in_its_place():
+    for name, chapter in LIVE.items():
+        html = (SITE / "book" / f"{chapter}.html").read_text(encoding="utf-8")
+        assert f'data-live="{name}"' in html
+        assert f'<img src="../../_static/explorer/{name}.svg" alt="' in html
+        assert (SCRIPT.parent / f"{name}.svg").is_file()
+
+
+def test_live_figures_follow_their_sliders(browser, tmp_path):
+    figures = "".join(f'<div class="live" data-live="{name}"></div>' for name in LIVE)
+    head = '<!doctype html><meta name="viewport" content="width=device-width">'
+    head += f'<link rel="stylesheet" href="{SCRIPT.with_suffix(".css").as_uri()}">'
+    script = f'<script src="{SCRIPT.as_uri()}"></script>'
+    (tmp_path / "all.html").write_text(f"{head}{figures}{script}", encoding="utf-8")
+    browser.get((tmp_path / "all.html").as_uri())
+    drawn = "return [...document.querySelectorAll('.line.icl')].map(e => e.getAttribute('d'))"
+    settle = "setTimeout(arguments[0], 600)"
+    browser.execute_async_script(settle)
+    before = browser.execute_script(drawn)
+    for name in LIVE:
+        slider = browser.find_element("css selector", f"[data-live={name}] input[type=range]")
+        slider.send_keys(Keys.ARROW_RIGHT * 3)
+    browser.execute_async_script(settle)
+    after = browser.execute_script(drawn)
+    assert len(before) == len(after) == len(LIVE)
+    assert all(old and new and old != new for old, new in zip(before, after, strict=True))
+    told = "return [...document.querySelectorAll('.live .status')].map(e => e.textContent)"
+    assert all(browser.execute_script(told))
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE
