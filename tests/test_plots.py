@@ -37,7 +37,8 @@ def contrast(one, other):
 
 
 # The grounds of the book's pages, as its style sheet has them.
-CSS = (Path(__file__).parents[1] / "book/_static/custom.css").read_text(encoding="utf-8")
+BOOK = Path(__file__).parents[1] / "book"
+CSS = (BOOK / "_static/custom.css").read_text(encoding="utf-8")
 GROUNDS = re.findall(r"--pst-color-background: (#\w+)", CSS)
 
 # How colours look to readers without cones for green or for red (Machado et al. 2009, severity 1).
@@ -128,6 +129,22 @@ def test_every_colour_of_a_figure_has_one_for_a_dark_page(ax):
     assert len(used) > 5 and sorted(used) == styled
     with pytest.raises(TypeError, match="svg must be a string"):
         plots.for_both_pages(svg.encode())
+
+
+def test_the_book_takes_its_colours_from_the_table():
+    """But for what lies on the colour map of the phase diagram, the same on both pages."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in BOOK.rglob("*.ipynb")}
+    assert {stem for stem, text in texts.items() if re.search(r'"#[0-9a-f]{6}\b', text)} == {
+        "phase-diagram"
+    }
+    pairs = {(light, both(light)[1]) for light in plots.COLOURS.values()}
+    for path in (BOOK / "figures").glob("*.svg"):
+        svg = path.read_text(encoding="utf-8")
+        rules = re.findall(r'\[(?:fill|stroke)="(#\w+)"\] \{(?:fill|stroke): (#\w+)\}', svg)
+        assert set(rules) <= pairs
+        assert set(re.findall(r'(?:fill|stroke)="(#\w+)"(?!\])', svg)) == {
+            light for light, _ in rules
+        }
 
 
 def test_a_notebook_shows_figures_for_both_pages():
