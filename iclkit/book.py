@@ -171,7 +171,10 @@ def _cell(name: str, value: Any, form: str) -> str:
     if value is None:
         return "–"
     value = _plain(name, value)
-    return value if isinstance(value, str) else format(value, form)
+    if isinstance(value, str):
+        return value
+    text = format(value, form)
+    return text.replace("-", "") if value == 0 or set(text) <= set("-0.") else text  # no −0.0
 
 
 def _plain(name: str, value: Any) -> bool | int | float | str | Figure:

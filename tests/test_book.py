@@ -123,6 +123,11 @@ def test_table_outside_notebooks_is_text(capsys):
     assert capsys.readouterr().out.splitlines() == shown
 
 
+def test_table_has_no_negative_zero(capsys):
+    book.table({"z": [-0.0, -0.04, -0.06, 1e-9]}, "Small.", {"z": ".1f"})
+    assert capsys.readouterr().out.split()[2:] == ["0.0", "0.0", "-0.1", "0.0"]
+
+
 def test_table_in_a_notebook_is_html(monkeypatch):
     shown = []
     publisher = SimpleNamespace(publish=shown.append)
