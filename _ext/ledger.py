@@ -39,9 +39,8 @@ def mark(app, doctree, page):
     """Give rows and cells their classes, verdicts their chips, and the page its counts."""
     if page != LEDGER:
         return
-    counts, first = Counter(), None
+    counts = Counter()
     for table, columns in tables(doctree):
-        first = first or table
         table["classes"].append("ledger")
         (body,) = table.findall(nodes.tbody)
         for row in body:
@@ -57,10 +56,8 @@ def mark(app, doctree, page):
             rest = text[found.end() :]
             place = text.parent.index(text)
             text.parent[place : place + 1] = [chip, nodes.Text(rest)]
-    heading = first
-    while not isinstance(heading, nodes.section):
-        heading = heading.parent
-    heading.parent.insert(heading.parent.index(heading), choice(counts))
+    opening = next(doctree.findall(nodes.paragraph))
+    opening.parent.insert(opening.parent.index(opening) + 1, choice(counts))
 
 
 def choice(counts):

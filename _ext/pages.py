@@ -7,6 +7,7 @@ who share it, and the book a map and a page for what is not found.
 """
 
 import re
+from copy import deepcopy
 from functools import cache, partial
 from html import escape
 from pathlib import Path
@@ -14,7 +15,7 @@ from textwrap import fill, shorten
 
 from docutils import nodes
 
-ICON = re.compile(r'<i class="(fa[^"]*)"([^>]*)>\s*</i>')
+ICON = re.compile(r'<(i|span) class="([^"]*\bfa-[^"]*)"([^>]*)>\s*</\1>')
 COLLECTION = re.compile(r'<script src="[^"]*fontawesome\.js[^"]*"></script>\s*')
 # A name of the code breaks, if it must, before a part of it.
 NAME = re.compile(r'(?<=<span class="pre">)[\w.]{12,}(?=</span>)')
@@ -28,7 +29,7 @@ def defer(app, page, template, context, doctree):
     """Have scripts run when the page is there, and those for formulas only where there are some."""
     if page == "search":  # whose own scripts, in its body, need the others at once
         return
-    files = context["script_files"]
+    files = deepcopy(context["script_files"])  # as all pages share them
     if not any("mathjax.js" in str(file.filename) for file in files):
         files = [file for file in files if "formulas.js" not in str(file.filename)]
     for file in files:
@@ -87,11 +88,11 @@ def drawing(collection, name):
 
 def draw(collection, match):
     """Return an icon, named by the classes of an element, as a drawing in the page."""
-    names = re.findall(r"fa-([\w-]+)", match[1])
+    names = re.findall(r"\bfa-([\w-]+)", match[2])
     (name,) = [name for name in names if name not in ("solid", "brands", "regular", "lg")]
     width, height, path = drawing(collection, name)
     return (
-        f'<svg class="{match[1]} icon"{match[2]} viewBox="0 0 {width} {height}" '
+        f'<svg class="{match[2]} icon"{match[3]} viewBox="0 0 {width} {height}" '
         f'aria-hidden="true" focusable="false"><path fill="currentColor" d="{path}"/></svg>'
     )
 
@@ -131,7 +132,7 @@ def finish(app, exception):
     style = site / "_static/styles/pydata-sphinx-theme.css"
     style.write_text(FONTS.sub("", style.read_text(encoding="utf-8")), encoding="utf-8")
     for path in [*site.glob("_static/**/*.map"), *site.glob("_static/**/fontawesome*.js*")]:
-        path.unlink()
+        path.unlink(missing_ok=True)
     if base:
         pages = sorted(app.env.found_docs)
         for page in pages:

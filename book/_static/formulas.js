@@ -13,6 +13,7 @@ only what is wider still scrolls, with a shadow at its edge. */
   const OPEN = new Set(["{", "(", "[", "\\{", "\\left", "\\begin", "\\lVert", "\\lvert", "\\langle"]);
   const CLOSE = new Set(["}", ")", "]", "\\}", "\\right", "\\end", "\\rVert", "\\rvert", "\\rangle"]);
   const SIZES = /^\\([bB]igg?[lrm]?|left|right|middle)$/;
+  const NEW = "\n"; // before a piece that is a formula of its own
   const SMALLEST = 0.7;
 
   const tokens = (tex) => tex.match(/\\[a-zA-Z]+\*?|\\[^a-zA-Z]|\s+|[^\\\s]/g) ?? [];
@@ -76,8 +77,8 @@ only what is wider still scrolls, with a shadow at its edge. */
       (token === ":" && list[i + 1] === "=" && marks.has("=")) ||
       (marks.has(token) && !colon(i) && !bare(i));
     return pieces(list, starts, within)
-      .map((piece) => plain(piece).replace(/(\\q?quad|\\[;,! ]|\s)+$/, "").replace(/^(\\q?quad|\s)+/, ""))
-      .filter(Boolean);
+      .map((piece, i, all) => (i && SPACES.has(all[i - 1].filter((t) => t.trim()).at(-1)) ? NEW : "") + plain(piece).replace(/(\\q?quad|\\[;,! ]|\s)+$/, "").replace(/^(\\q?quad|\s)+/, ""))
+      .filter((piece) => piece.trim());
   };
 
   const typeset = (tex, display) => MathJax.tex2svg(tex, { display });
@@ -94,15 +95,19 @@ only what is wider still scrolls, with a shadow at its edge. */
     const done = [];
     const indent = 2;
     const add = (piece, levels) => {
-      const last = done.at(-1);
-      const joined = last === undefined ? piece : `${last}\\;${lead(piece)}`;
+      const last = piece.startsWith(NEW) ? undefined : done.at(-1);
+      const joined = `${last ?? ""} ${piece}`;
       const width = (line) => units(lead(line), true);
       if (last !== undefined && width(joined) <= room - indent) done[done.length - 1] = joined;
       else if (width(piece) <= room - indent || !levels.length) done.push(piece);
-      else breakable(piece, ...levels[0]).forEach((part) => add(part, levels.slice(1)));
+      else {
+        const [first, ...others] = breakable(piece, ...levels[0]);
+        const start = piece.startsWith(NEW) ? NEW + first : first;
+        [start, ...others].forEach((part) => add(part, levels.slice(1)));
+      }
     };
     breakable(text, RELATIONS).forEach((piece) => add(piece, [[SIGNS], [SIGNS, true]]));
-    return done.map((line, i) => (i ? `\\quad ${lead(line)}` : line));
+    return done.map((line, i) => (i && !line.startsWith(NEW) ? `\\quad ${lead(line)}` : line));
   };
 
   const shrink = (node, room, width) => {
@@ -150,7 +155,7 @@ only what is wider still scrolls, with a shadow at its edge. */
     if (edges.right <= right + 0.5) return;
     box.closest(".unbroken")?.classList.remove("unbroken");
     const texts = breakable(item.math, RELATIONS);
-    if (texts.length > 1) replace(item, ...texts.map((text) => typeset(lead(text), false)));
+    if (texts.length > 1) replace(item, ...texts.map((text) => typeset(lead(text.trim()), false)));
     for (const node of [item.typesetRoot, ...(item.extra ?? [])]) {
       shrink(node, block.clientWidth, widthOf(node));
     }
@@ -173,6 +178,7 @@ only what is wider still scrolls, with a shadow at its edge. */
 
   const again = () => ((fitted = 0), fit());
 
+  // Whoever waits for the formulas waits for this as well.
   MathJax.startup.promise = MathJax.startup.promise.then(fit);
   addEventListener("resize", () => requestAnimationFrame(fit));
   document.addEventListener("toggle", again, true); // what was folded is seen for the first time
