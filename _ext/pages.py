@@ -7,7 +7,6 @@ who share it, and the book a map and a page for what is not found.
 """
 
 import re
-from copy import deepcopy
 from functools import cache, partial
 from html import escape
 from pathlib import Path
@@ -17,6 +16,7 @@ from docutils import nodes
 
 ICON = re.compile(r'<(i|span) class="([^"]*\bfa-[^"]*)"([^>]*)>\s*</\1>')
 COLLECTION = re.compile(r'<script src="[^"]*fontawesome\.js[^"]*"></script>\s*')
+FIGURE = re.compile(r'(<img\b[^>]*\bsrc="([^"]*/_images/[^"]*\.svg)"[^>]*?)\s*/?>(?!</picture>)')
 # A name of the code breaks, if it must, before a part of it.
 NAME = re.compile(r'(?<=<span class="pre">)[\w.]{12,}(?=</span>)')
 # What the theme's style sheet has for the same icons as fonts.
@@ -29,7 +29,10 @@ def defer(app, page, template, context, doctree):
     """Have scripts run when the page is there, and those for formulas only where there are some."""
     if page == "search":  # whose own scripts, in its body, need the others at once
         return
-    files = deepcopy(context["script_files"])  # as all pages share them
+    files = [  # copies, as all pages share the originals
+        type(file)(file.filename, priority=file.priority, **file.attributes)
+        for file in context["script_files"]
+    ]
     if not any("mathjax.js" in str(file.filename) for file in files):
         files = [file for file in files if "formulas.js" not in str(file.filename)]
     for file in files:
@@ -71,6 +74,25 @@ def not_found(app):
             '<a href="search.html">the search</a> know the others.</p>'
         )
         yield "404", {"title": "Not found", "body": body}, "page.html"
+
+
+@cache
+def narrow(path):
+    """Return the size of the view for phones that a drawing has, or nothing."""
+    text = path.read_text(encoding="utf-8") if path.suffix == ".svg" and path.exists() else ""
+    found = re.search(r'<view id="narrow" viewBox="0 [\d.]+ ([\d.]+) ([\d.]+)"', text)
+    return found and found.groups()
+
+
+def with_narrow(page, match):
+    """Offer a figure's view for phones, where it has one, to those who read on one."""
+    size = narrow((page.parent / match[2]).resolve())
+    if not size:
+        return match[0]
+    return (
+        f'<picture><source media="(max-width: 600px)" srcset="{match[2]}#narrow" />'
+        f'{match[1]} style="--narrow: {size[0]} / {size[1]}"></picture>'
+    )
 
 
 @cache
@@ -125,6 +147,7 @@ def finish(app, exception):
         html = path.read_text(encoding="utf-8")
         drawn = ICON.sub(partial(draw, collection), COLLECTION.sub("", html))
         drawn = NAME.sub(lambda name: re.sub(r"(?<=[._])(?=\w)", "<wbr>", name[0]), drawn)
+        drawn = FIGURE.sub(partial(with_narrow, path), drawn)
         if path.name == "404.html":  # shown at any depth
             drawn = drawn.replace("<head>", f'<head>\n    <base href="{escape(base)}" />', 1)
         if drawn != html:
