@@ -3,6 +3,8 @@
 MathJax breaks no lines by itself. What can't be broken is set smaller, down to seven tenths;
 only what is wider still scrolls, with a shadow at its edge. */
 (() => {
+  if (!window.MathJax?.startup?.promise) return; // a page without formulas
+
   const RELATIONS = new Set(
     "= < > \\le \\leq \\ge \\geq \\ll \\gg \\ne \\neq \\approx \\simeq \\sim \\equiv \\propto \\to \\in \\mapsto"
       .concat(" \\Longrightarrow \\Longleftrightarrow \\Rightarrow \\implies \\iff \\longrightarrow \\xrightarrow")
