@@ -155,9 +155,13 @@ only what is wider still scrolls, with a shadow at its edge. */
     const right = Math.min(block.getBoundingClientRect().right, document.documentElement.clientWidth);
     const edges = item.typesetRoot.getBoundingClientRect();
     if (edges.right <= right + 0.5) return;
-    box.closest(".unbroken")?.classList.remove("unbroken");
+    for (let whole; (whole = box.closest(".unbroken")); ) whole.classList.remove("unbroken");
+    if (item.typesetRoot.getBoundingClientRect().right <= right + 0.5) return;
     const texts = breakable(item.math, RELATIONS);
-    if (texts.length > 1) replace(item, ...texts.map((text) => typeset(lead(text.trim()), false)));
+    if (texts.length > 1 && !item.extra?.length) {
+      box.classList.add("broken");
+      replace(item, ...texts.map((text) => typeset(lead(text.trim()), false)));
+    }
     for (const node of [item.typesetRoot, ...(item.extra ?? [])]) {
       shrink(node, block.clientWidth, widthOf(node));
     }
@@ -171,10 +175,16 @@ only what is wider still scrolls, with a shadow at its edge. */
     for (const item of MathJax.startup.document.math) {
       const box = item.typesetRoot?.closest(".math");
       if (!box || !item.typesetRoot.getClientRects().length) continue; // or within what is folded
+      box.classList.remove("broken");
       if (item.original) replace(item, item.original);
       item.original = item.typesetRoot;
       item.typesetRoot.style.fontSize = "";
-      (item.display ? fitDisplay : fitInline)(item, box);
+      if (item.display) fitDisplay(item, box);
+    }
+    // Twice, as breaking one formula moves those after it.
+    for (const item of [...MathJax.startup.document.math, ...MathJax.startup.document.math]) {
+      const box = item.original && !item.display && item.typesetRoot.closest(".math");
+      if (box) fitInline(item, box);
     }
   };
 
