@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # newer than the oldest matplotlib that will do
 # Inches: the width of the text column, one panel or two side by side.
 SIZE = (6.4, 3.9)
 WIDE = (7.2, 3.5)
+NARROW = (4.3, 3.2)  # of the panels of a wide figure below each other, each
 
 # The same thing has the same colour in the whole book, given for a light and for a dark page.
 # A colour returns where things don't meet: a linear network has the errors of the exact formulas.
@@ -87,7 +88,8 @@ _STYLE: dict[RcKeyType, Any] = {
 def use_style() -> None:
     """Set matplotlib's style, and figures in notebooks that fit the page, for this session.
 
-    In a notebook they are vector graphics with the colours of light and of dark pages.
+    In a notebook they are vector graphics with the colours of light and of dark pages. If panels
+    stand side by side, the file has a view of them below each other as well, for a phone.
 
     Returns
     -------
@@ -114,7 +116,45 @@ def use_style() -> None:
     set_matplotlib_formats("svg")
     formatter = shell.display_formatter.formatters["image/svg+xml"]
     draw = formatter.lookup_by_type(Figure)
-    formatter.for_type(Figure, lambda figure: (svg := draw(figure)) and for_both_pages(svg))
+
+    def both_pages_and_widths(figure: Figure) -> str | None:
+        svg = draw(figure)
+        if svg and (panels := _in_a_row(figure)):
+            _stack(figure, panels)
+            svg = _with_narrow(svg, draw(figure))
+        return svg and for_both_pages(svg)
+
+    formatter.for_type(Figure, both_pages_and_widths)
+
+
+def _in_a_row(figure: Figure) -> list[Axes] | None:
+    """Return the panels of a figure that is nothing but some side by side."""
+    specs = [ax.get_subplotspec() for ax in figure.axes]
+    if len(specs) < 2 or any(s is None or s.get_gridspec().nrows > 1 for s in specs):
+        return None
+    return figure.axes
+
+
+def _stack(figure: Figure, panels: list[Axes]) -> None:
+    """Put panels below each other; those that shared the labels of an axis get their own."""
+    grid = figure.add_gridspec(len(panels), 1)
+    first, *_ = (ax.get_ylabel() for ax in panels)
+    for row, ax in enumerate(panels):
+        ax.set_subplotspec(grid[row])
+        if not ax.yaxis.get_tick_params().get("labelleft", True):
+            ax.tick_params(labelleft=True)
+            ax.set_ylabel(ax.get_ylabel() or first)
+    figure.set_size_inches(NARROW[0], NARROW[1] * len(panels))
+
+
+def _with_narrow(svg: str, narrow: str) -> str:
+    """Put a narrow drawing below the frame of a wide one, as the view named `narrow`."""
+    (top,) = re.findall(r'<svg\b[^>]*viewBox="0 0 [\d.]+ ([\d.]+)"', svg)
+    ((size, width, height),) = re.findall(r'viewBox="(0 0 ([\d.]+) ([\d.]+))"', narrow)
+    inner = narrow[narrow.index(">", narrow.index("<svg")) + 1 :]
+    view = f'<view id="narrow" viewBox="0 {top} {width} {height}"/>'
+    below = f'<svg y="{top}" width="{width}" height="{height}" viewBox="{size}">{inner}'
+    return svg[: svg.rindex("</svg>")] + view + below.rstrip() + "\n</svg>\n"
 
 
 def for_both_pages(svg: str) -> str:

@@ -4,6 +4,7 @@ import re
 from io import StringIO
 from itertools import combinations, pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -39,7 +40,7 @@ def contrast(one, other):
 # The grounds of the book's pages, as its style sheet has them.
 BOOK = Path(__file__).parents[1] / "book"
 CSS = (BOOK / "_static/custom.css").read_text(encoding="utf-8")
-GROUNDS = re.findall(r"--pst-color-background: (#\w+)", CSS)
+GROUNDS = re.findall(r'data-theme="\w+"\] \{\n  --pst-color-background: (#\w+)', CSS)
 
 # How colours look to readers without cones for green or for red (Machado et al. 2009, severity 1).
 SEEN = {
@@ -147,17 +148,33 @@ def test_the_book_takes_its_colours_from_the_table():
         }
 
 
-def test_a_notebook_shows_figures_for_both_pages():
+def shown_in_a_notebook(figure):
     shell = InteractiveShell.instance()
     try:
-        with mpl.rc_context():
-            plots.use_style()
-            figure = Figure()
-            figure.subplots()
-            shown, _ = shell.display_formatter.format(figure)
+        plots.use_style()
+        return shell.display_formatter.format(figure)[0]["image/svg+xml"]
     finally:
         InteractiveShell.clear_instance()
-    assert "prefers-color-scheme: dark" in shown["image/svg+xml"]
+
+
+def test_a_notebook_shows_figures_for_both_pages(ax):
+    svg = shown_in_a_notebook(ax.figure)
+    assert "prefers-color-scheme: dark" in svg and "narrow" not in svg
+
+
+def test_panels_side_by_side_have_a_view_for_phones_as_well():
+    with mpl.rc_context():
+        plots.use_style()
+        figure = Figure(figsize=plots.WIDE)
+        left, right = figure.subplots(1, 2, sharey=True)
+        left.set_ylabel("error")
+        svg = shown_in_a_notebook(figure)
+    whole, view, inner = re.findall(r'viewBox="([^"]*)"', svg)
+    _, top, width, height = map(float, view.split())
+    assert top == float(whole.split()[3]) and inner == f"0 0 {width} {height}"
+    assert width < 330 and height > 1.3 * width
+    assert right.get_ylabel() == "error" and right.get_position().y1 < left.get_position().y0
+    ElementTree.fromstring(svg)  # else it is not well formed
 
 
 def test_pages_show_through(ax):
