@@ -77,7 +77,8 @@ const report = () => done({
     broken: all("mjx-merror, [data-mml-node=merror]").map(e => e.dataset.mjxError),
     unset: all(".math").filter(e => !e.querySelector("mjx-container")).map(brief),
     nameless: all("main img").filter(e => !e.alt.trim()).map(brief),
-    cut: all(".bd-article mjx-container").filter(e => e.querySelector("svg")?.getBoundingClientRect().width
+    cut: all(".bd-article mjx-container")
+        .filter(e => e.querySelector("svg")?.getBoundingClientRect().width
         && (e.querySelector("svg").getBoundingClientRect().right > clientWidth + 1
             || (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible")))
         .map(brief),
