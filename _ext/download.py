@@ -28,7 +28,7 @@ import iclkit
 ROLE = re.compile(r"\{[\w:]+\}`[^`]+`")
 DISPLAY = re.compile(r"^\$\$\n(.*?)\n\$\$$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(
-    r"^( *`{3,})\{(?:\w+:)?(\w+)\} *([^\n]*)\n"
+    r"^( *`{3,})\{(?:\w+:)?([\w-]+)\} *([^\n]*)\n"
     r"(?: *:label: *(\S+)\n)?(?: *:class:[^\n]*\n)?\n*(.*?)\n*^\1$",
     re.MULTILINE | re.DOTALL,
 )
@@ -89,7 +89,11 @@ def plain(text, shown):
             number = shown(f"{{eq}}`{label}`") if label else ""
             tag = "".join(f"\n\\tag{{{digits}}}" for digits in re.findall(r"\(([\d.]+)\)", number))
             return display(body, tag)
+        if kind == "book-map":
+            return "*The page in the book has the map.*"
         body = plain(body, shown)
+        if kind == "live":
+            return f"*The page in the book has a figure here that follows sliders.* {body}"
         if kind == "proof":
             return f"*Proof.* {body} ∎"
         if kind == "solution":

@@ -47,6 +47,11 @@ SHOWN = {
             "```{solution} ex-a\n:class: dropdown\n\nDone.\n```",
             "<details>\n<summary>Solution to Exercise 1.1</summary>\n\nDone.\n\n</details>",
         ),
+        (
+            "```{live} name\nMove {eq}`eq-a`.\n```",
+            "*The page in the book has a figure here that follows sliders.* Move (1.2).",
+        ),
+        ("```{book-map}\nso:\nmore: so\n```", "*The page in the book has the map.*"),
     ],
 )
 def test_only_plain_markdown_is_left(download, source, plain):
