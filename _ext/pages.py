@@ -24,10 +24,14 @@ FONTS = re.compile(
     r'@font-face\{[^}]*Font Awesome[^}]*\}|(?:\.fa-[\w-]+:before,?)+\{content:"[^}]*\}'
 )
 
+# The theme takes the focus from its switch when that is used; a reader with a keyboard goes on there.
+KEEP_FOCUS = """document.addEventListener("click", (event) =>
+  event.target.closest(".theme-switch-button")?.focus({preventScroll: true}))"""
+
 
 def defer(app, page, template, context, doctree):
     """Have scripts run when the page is there, and those for formulas only where there are some."""
-    if page == "search":  # whose own scripts, in its body, need the others at once
+    if doctree is None:  # of the search and the indices: scripts in the body need the others
         return
     files = [  # copies, as all pages share the originals
         type(file)(file.filename, priority=file.priority, **file.attributes)
@@ -170,6 +174,7 @@ def finish(app, exception):
 
 def setup(app):
     """Register the extension with Sphinx."""
+    app.add_js_file(None, body=KEEP_FOCUS)
     app.connect("html-collect-pages", not_found)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", defer, priority=950)  # after all scripts are known

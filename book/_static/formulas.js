@@ -157,7 +157,11 @@ only what is wider still scrolls, with a shadow at its edge. */
     if (edges.right <= right + 0.5) return;
     for (let whole; (whole = box.closest(".unbroken")); ) whole.classList.remove("unbroken");
     if (item.typesetRoot.getBoundingClientRect().right <= right + 0.5) return;
-    const texts = breakable(item.math, RELATIONS);
+    const ex = edges.width / units(item.math, false);
+    const wide = (text) => units(lead(text.trim()), false) * ex > block.clientWidth;
+    const texts = breakable(item.math, RELATIONS).flatMap((text) =>
+      wide(text) ? breakable(text, SIGNS, true) : [text]
+    );
     if (texts.length > 1 && !item.extra?.length) {
       box.classList.add("broken");
       replace(item, ...texts.map((text) => typeset(lead(text.trim()), false)));
