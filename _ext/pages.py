@@ -18,13 +18,13 @@ ICON = re.compile(r'<(i|span) class="([^"]*\bfa-[^"]*)"([^>]*)>\s*</\1>')
 COLLECTION = re.compile(r'<script src="[^"]*fontawesome\.js[^"]*"></script>\s*')
 FIGURE = re.compile(r'(<img\b[^>]*\bsrc="([^"]*/_images/[^"]*\.svg)"[^>]*?)\s*/?>(?!</picture>)')
 # A name of the code breaks, if it must, before a part of it.
-NAME = re.compile(r'(?<=<span class="pre">)[\w.]{12,}(?=</span>)')
+NAME = re.compile(r'(?<=<span class="pre">)[\w./-]{12,}(?=</span>)')
 # What the theme's style sheet has for the same icons as fonts.
 FONTS = re.compile(
     r'@font-face\{[^}]*Font Awesome[^}]*\}|(?:\.fa-[\w-]+:before,?)+\{content:"[^}]*\}'
 )
 
-# The theme takes the focus from its switch when that is used; a reader with a keyboard goes on there.
+# The theme takes the focus from its switch when that is used, where a keyboard has to go on.
 KEEP_FOCUS = """document.addEventListener("click", (event) =>
   event.target.closest(".theme-switch-button")?.focus({preventScroll: true}))"""
 
@@ -150,7 +150,7 @@ def finish(app, exception):
     for path in site.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
         drawn = ICON.sub(partial(draw, collection), COLLECTION.sub("", html))
-        drawn = NAME.sub(lambda name: re.sub(r"(?<=[._])(?=\w)", "<wbr>", name[0]), drawn)
+        drawn = NAME.sub(lambda name: re.sub(r"(?<=[._/])(?=\w)", "<wbr>", name[0]), drawn)
         drawn = FIGURE.sub(partial(with_narrow, path), drawn)
         if path.name == "404.html":  # shown at any depth
             drawn = drawn.replace("<head>", f'<head>\n    <base href="{escape(base)}" />', 1)
