@@ -165,7 +165,7 @@ def test_page(browser, page):
             assert report[fault] == [], fault
 
     requests = re.findall(
-        r'"method":"Network.requestWillBeSent".*?"url":"((?!file:|data:|blob:|chrome:)[^"]*)',
+        r'"method":"Network.requestWillBeSent".*?"url":"((?!file:|data:|blob:|chrome)[^"]*)',
         "\n".join(entry["message"] for entry in browser.get_log("performance")),
     )
     assert requests == [], "the page asks another site"

@@ -68,7 +68,9 @@ only what is wider still scrolls, with a shadow at its edge. */
   };
 
   const breakable = (text, marks, within = false) => {
-    const list = tokens(text);
+    // Brackets that grow must stand in one line; those of a fixed size need not.
+    const fixed = text.replace(/\\(left|right)(?![a-z])/g, (_, side) => `\\bigg${side[0]}`);
+    const list = tokens(within ? fixed : text);
     const bare = (i) => {
       const before = list.slice(0, i).filter((t) => t.trim()).at(-1) ?? "";
       return !before || OPEN.has(before) || RELATIONS.has(before) || /^[_^,]$/.test(before);
