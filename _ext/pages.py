@@ -18,16 +18,20 @@ ICON = re.compile(r'<(i|span) class="([^"]*\bfa-[^"]*)"([^>]*)>\s*</\1>')
 COLLECTION = re.compile(r'<script src="[^"]*fontawesome\.js[^"]*"></script>\s*')
 FIGURE = re.compile(r'(<img\b[^>]*\bsrc="([^"]*/_images/[^"]*\.svg)"[^>]*?)\s*/?>(?!</picture>)')
 # A name of the code breaks, if it must, before a part of it.
-NAME = re.compile(r'(?<=<span class="pre">)[\w.]{12,}(?=</span>)')
+NAME = re.compile(r'(?<=<span class="pre">)[\w./-]{12,}(?=</span>)')
 # What the theme's style sheet has for the same icons as fonts.
 FONTS = re.compile(
     r'@font-face\{[^}]*Font Awesome[^}]*\}|(?:\.fa-[\w-]+:before,?)+\{content:"[^}]*\}'
 )
 
+# The theme takes the focus from its switch when that is used, where a keyboard has to go on.
+KEEP_FOCUS = """document.addEventListener("click", (event) =>
+  event.target.closest(".theme-switch-button")?.focus({preventScroll: true}))"""
+
 
 def defer(app, page, template, context, doctree):
     """Have scripts run when the page is there, and those for formulas only where there are some."""
-    if page == "search":  # whose own scripts, in its body, need the others at once
+    if doctree is None:  # of the search and the indices: scripts in the body need the others
         return
     files = [  # copies, as all pages share the originals
         type(file)(file.filename, priority=file.priority, **file.attributes)
@@ -146,7 +150,7 @@ def finish(app, exception):
     for path in site.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
         drawn = ICON.sub(partial(draw, collection), COLLECTION.sub("", html))
-        drawn = NAME.sub(lambda name: re.sub(r"(?<=[._])(?=\w)", "<wbr>", name[0]), drawn)
+        drawn = NAME.sub(lambda name: re.sub(r"(?<=[._/])(?=\w)", "<wbr>", name[0]), drawn)
         drawn = FIGURE.sub(partial(with_narrow, path), drawn)
         if path.name == "404.html":  # shown at any depth
             drawn = drawn.replace("<head>", f'<head>\n    <base href="{escape(base)}" />', 1)
@@ -170,6 +174,7 @@ def finish(app, exception):
 
 def setup(app):
     """Register the extension with Sphinx."""
+    app.add_js_file(None, body=KEEP_FOCUS)
     app.connect("html-collect-pages", not_found)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", defer, priority=950)  # after all scripts are known

@@ -68,7 +68,9 @@ only what is wider still scrolls, with a shadow at its edge. */
   };
 
   const breakable = (text, marks, within = false) => {
-    const list = tokens(text);
+    // Brackets that grow must stand in one line; those of a fixed size need not.
+    const fixed = text.replace(/\\(left|right)(?![a-z])/g, (_, side) => `\\bigg${side[0]}`);
+    const list = tokens(within ? fixed : text);
     const bare = (i) => {
       const before = list.slice(0, i).filter((t) => t.trim()).at(-1) ?? "";
       return !before || OPEN.has(before) || RELATIONS.has(before) || /^[_^,]$/.test(before);
@@ -157,7 +159,11 @@ only what is wider still scrolls, with a shadow at its edge. */
     if (edges.right <= right + 0.5) return;
     for (let whole; (whole = box.closest(".unbroken")); ) whole.classList.remove("unbroken");
     if (item.typesetRoot.getBoundingClientRect().right <= right + 0.5) return;
-    const texts = breakable(item.math, RELATIONS);
+    const ex = edges.width / units(item.math, false);
+    const wide = (text) => units(lead(text.trim()), false) * ex > block.clientWidth;
+    const texts = breakable(item.math, RELATIONS).flatMap((text) =>
+      wide(text) ? breakable(text, SIGNS, true) : [text]
+    );
     if (texts.length > 1 && !item.extra?.length) {
       box.classList.add("broken");
       replace(item, ...texts.map((text) => typeset(lead(text.trim()), false)));
