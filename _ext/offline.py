@@ -31,6 +31,7 @@ def configure(app, config):
     """Make MathJax local, and strict: an unknown command is an error that a test can see."""
     config.mathjax_path = MATHJAX
     config.mathjax3_config = {
+        "options": {"enableMenu": False},  # which would make each formula a stop of the tab key
         "tex": {"packages": {"[-]": ["noundefined"]}},
         "svg": {"fontCache": "global"},
     }

@@ -4,21 +4,27 @@
 and the checks are skipped; where CI is set to "true", that is an error.
 """
 
+import gzip
 import os
 import re
 import shutil
 from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 from sphinx.util.inventory import InventoryFile
 from test_house import ELSEWHERE, PUBLIC
+
+from iclkit import plots
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
@@ -71,6 +77,12 @@ const report = () => done({
     broken: all("mjx-merror, [data-mml-node=merror]").map(e => e.dataset.mjxError),
     unset: all(".math").filter(e => !e.querySelector("mjx-container")).map(brief),
     nameless: all("main img").filter(e => !e.alt.trim()).map(brief),
+    cut: all("mjx-container").filter(e => e.querySelector("svg")?.getBoundingClientRect().width
+        && (e.querySelector("svg").getBoundingClientRect().right > clientWidth + 1
+            || (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible")))
+        .map(brief),
+    stops: all("mjx-container[tabindex]").map(brief),
+    undrawn: all("[class*=fa-]:not(svg)").map(brief),
     empty: all("main img").filter(e => e.complete && !e.naturalWidth).map(brief),
 });
 typeset.then(() => settle(60));
@@ -146,7 +158,7 @@ def test_page(browser, page):
         assert report["theme"] == theme
         assert report["contrast"] >= 7, "text and background are too much alike"
         assert report["width"] <= PHONE, f"wider than a phone: {report['wide']}"
-        for fault in ("broken", "unset", "nameless", "empty"):
+        for fault in ("broken", "unset", "cut", "stops", "undrawn", "nameless", "empty"):
             assert report[fault] == [], fault
 
     requests = re.findall(
@@ -168,16 +180,153 @@ def test_reader_can_choose_light_or_dark(browser):
     assert seen == {"light", "dark"}
 
 
-def test_search_finds_a_chapter(browser):
+def press(browser, key):
+    for kind in ("rawKeyDown", "keyUp"):
+        code = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39}[key]
+        event = {"type": kind, "key": key, "windowsVirtualKeyCode": code}
+        event |= {"text": "\r"} if key == "Enter" and kind == "rawKeyDown" else {}
+        browser.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+
+
+def test_controls_keep_the_focus_and_show_it(browser):
+    prefer(browser, "light")
+    browser.get((SITE / "book" / "claims.html").as_uri())
+    browser.execute_script("document.querySelector('.theme-switch-button').focus()")
+    before = browser.execute_script("return document.documentElement.dataset.mode")
+    press(browser, "Enter")
+    assert browser.execute_script("return document.documentElement.dataset.mode") != before
+    assert browser.execute_script(
+        "return document.activeElement.classList.contains('theme-switch-button')"
+    )
+    unseen = set()
+    for _ in range(60):
+        press(browser, "Tab")
+        shown, what = browser.execute_script(
+            """const e = document.activeElement, at = e.closest("label") ?? e;
+            const {outlineStyle, outlineWidth} = getComputedStyle(at);
+            return [outlineStyle !== "none" && parseFloat(outlineWidth) >= 2,
+                    e.outerHTML.slice(0, 120)];"""
+        )
+        unseen |= set() if shown else {what}
+    assert unseen == set()
+
+
+def coloured(browser, colour):
+    """Whether the figure of the front page has a colour in it, as it is painted."""
+    figure = browser.find_element("css selector", ".bd-article figure img")
+    browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", figure)
+    pixels = plt.imread(BytesIO(figure.screenshot_as_png))[..., :3]
+    return bool((np.abs(pixels - to_rgb(colour)).max(axis=-1) < 0.02).any())
+
+
+def test_figures_follow_the_page_and_not_the_system(browser):
+    light = plots.COLOURS["icl"]
+    dark = re.findall(r"\{fill: (#\w+) ", plots.for_both_pages(f"<svg>fill: {light}</svg>"))[0]
+    prefer(browser, "light")
+    browser.get((SITE / "book" / "index.html").as_uri())
+    for theme, shown, hidden in (("dark", dark, light), ("light", light, dark)):
+        browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+        assert coloured(browser, shown) and not coloured(browser, hidden)
+
+
+def test_ledger_can_be_sieved_by_the_keyboard_and_shows_verdicts_on_a_phone(browser):
+    browser.get((SITE / "book" / "claims.html").as_uri())
+    rows = "return [...document.querySelectorAll('.ledger tbody tr')].filter(e => e.offsetHeight)"
+    everything = len(browser.execute_script(rows))
+    out = browser.execute_script(
+        "return [...document.querySelectorAll('.ledger .verdict')].map(e =>"
+        " e.getBoundingClientRect()).filter(r => r.left < 0 || r.right > innerWidth).length"
+    )
+    assert everything > 80 and out == 0
+    browser.execute_script("document.querySelector('.verdicts input').focus()")
+    counted = 0
+    for _ in range(5):
+        press(browser, "ArrowRight")
+        said = browser.execute_script(
+            "return document.querySelector('.verdicts :checked').closest('label').innerText"
+        )
+        shown = len(browser.execute_script(rows))
+        assert said.endswith(f" {shown}") and shown
+        counted += shown
+    assert counted == everything
+
+
+def test_paper_shows_all_of_a_chapter(browser):
+    browser.get((SITE / "book" / "theory" / "error-formulas.html").as_uri())
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        cut, hidden, number = browser.execute_script(
+            """const all = (selector) => [...document.querySelectorAll(selector)];
+            return [
+                all("main :is(pre, figure, img)").filter(
+                    e => e.scrollWidth > e.clientWidth + 1 && e.getClientRects().length
+                ).map(e => e.outerHTML.slice(0, 120)),
+                all(".admonition.toggle p").filter(e => !e.checkVisibility()).length,
+                document.querySelector("h1").innerText,
+            ];"""
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert (cut, hidden) == ([], 0) and re.match(r"\d+\.", number)
+
+
+# What readers look for, and pages that answer it, as they stand under book/.
+SOUGHT = {
+    "phase diagram": "phenomena/phase-diagram",
+    "context length": "phenomena/context-length",
+    "icl_error": "reference/theory",
+    "Marchenko–Pastur": "theory/deterministic-equivalents",
+    "Gamma star": "theory/fitting-gamma",
+    "Γ*": "theory/fitting-gamma",
+    "τ": "notation",
+    "alpha": "notation",
+    "task diversity": "phenomena/task-diversity",
+    "effective ridge": "theory/deterministic-equivalents",
+    "dMMSE": "phenomena/task-diversity",
+    "cupy": "running-the-book",
+    "GPU": "running-the-book",
+    "colab": "running-the-book",
+    "install": "running-the-book",
+    "softmax": "transformers/softmax-attention",
+    "cite": "index",
+    "optimal ridge": "phenomena/double-descent",
+    "interpolation threshold": "transformers/interpolation-threshold",
+}
+
+
+def test_search_puts_the_right_page_among_the_first_three(browser):
     browser.get_log("browser")
-    browser.get((SITE / "search.html").as_uri() + "?q=interpolation+threshold")
-
-    def found(b):  # results come one by one
-        links = b.find_elements("css selector", "#search-results li a")
-        return any("The interpolation threshold" in e.text for e in links)
-
-    WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException]).until(found)
+    missed = {}
+    for query, page in SOUGHT.items():
+        browser.get((SITE / "search.html").as_uri() + f"?q={quote(query)}")
+        finished = (
+            "return /finished|did not/.test(document.getElementById('search-results').innerText)"
+        )
+        WebDriverWait(browser, 20, 0.05).until(lambda b, done=finished: b.execute_script(done))
+        first = browser.execute_script(
+            """return [...document.querySelectorAll("#search-results li > a")].slice(0, 3)
+            .map(a => a.getAttribute("href").replace(/^book\\/|\\.html.*/g, ""))"""
+        )
+        if page not in first:
+            missed[query] = first
+    assert missed == {}
     assert [e["message"] for e in browser.get_log("browser") if e["level"] != "INFO"] == []
+
+
+def test_nothing_but_style_stands_before_the_first_paint():
+    shared = set()
+    for page in PAGES:
+        text = text_of(page)
+        head = text.partition("</head>")[0]
+        scripts = re.findall(r"<script\b[^>]*\bsrc=[^>]*>", head)
+        if page != "search.html":  # whose own scripts need the others at once
+            assert [script for script in scripts if " defer" not in script] == [], page
+        files = re.findall(r'<script\b[^>]*\bsrc="([^"?]*)', text)
+        files += re.findall(r'<link\b[^>]*\bhref="([^"?]*\.css)', text)
+        if page != "search.html":
+            shared |= {(SITE / page).parent.joinpath(file).resolve() for file in files}
+    weight = sum(len(gzip.compress(file.read_bytes(), 6)) for file in shared)
+    assert weight < 1.2e6, f"{weight / 1e6:.2f} MB"
 
 
 def test_links_within_the_book_lead_somewhere():
@@ -194,7 +343,8 @@ def test_links_within_the_book_lead_somewhere():
 
 
 def text_of(page):
-    return (SITE / page).read_text(encoding="utf-8")
+    # without the places where a long name may break
+    return (SITE / page).read_text(encoding="utf-8").replace("<wbr>", "")
 
 
 def test_reference_has_every_public_name_and_no_private_one():
