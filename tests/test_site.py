@@ -185,7 +185,7 @@ def test_page(browser, page):
     assert console == [], "the console"
 
 
-# Where the first figure begins, in screens, and which share of the height is code that is not folded.
+# Where the first figure begins, in screens, and the share of the height that is open code.
 ORDER = """
 const article = document.querySelector("article.bd-article");
 const {top, height} = article.getBoundingClientRect();
