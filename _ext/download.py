@@ -91,6 +91,8 @@ def plain(text, shown):
             return display(body, tag)
         if kind == "book-map":
             return "*The page in the book has the map.*"
+        if kind == "index":
+            return ""
         body = plain(body, shown)
         if kind == "live":
             return f"*The page in the book has a figure here that follows sliders.* {body}"

@@ -51,6 +51,7 @@ SHOWN = {
             "```{live} name\nMove {eq}`eq-a`.\n```",
             "*The page in the book has a figure here that follows sliders.* Move (1.2).",
         ),
+        ("```{index} ! so\n```\n\nText.", "\n\nText."),
         ("```{book-map}\nso:\nmore: so\n```", "*The page in the book has the map.*"),
     ],
 )
