@@ -151,6 +151,32 @@ def test_notebook_imports_what_comes_with_the_extra_for_the_book(path):
     assert {name.partition(".")[0] for name in names} - there == set()
 
 
+FOLDED = {"hide-input", "hide-cell"}
+
+
+@notebooks
+def test_notebook_folds_what_draws_under_a_line_that_says_what_it_shows(path):
+    for cell in code_cells(path):
+        folded = FOLDED.intersection(cell.metadata.get("tags", ()))
+        about = cell.metadata.get("mystnb", {})
+        assert folded or "figure" not in about
+        if folded:
+            line = about.get("code_prompt_show", "")
+            assert 0 < len(line) <= 70 and line[-1] != "." and about["code_prompt_hide"] == line
+
+
+@notebooks
+def test_chapter_opens_with_its_figure_and_ends_in_three_lines(path):
+    if path.parent == BOOK:
+        return
+    cells = nbformat.read(path, as_version=4).cells
+    figure = next(i for i, c in enumerate(cells) if "figure" in c.metadata.get("mystnb", {}))
+    assert not any(re.search("^## ", c.source, re.MULTILINE) for c in cells[:figure])
+    (end,) = (text for cell in cells for text in cell.source.split("## In short")[1:])
+    lines = re.findall(r"^- \*\*(.*?):\*\* .", end, re.MULTILINE)
+    assert lines == ["Found", "How sure", "Next"]
+
+
 @notebooks
 def test_notebook_describes_its_figures(path):
     for cell in code_cells(path):

@@ -40,6 +40,7 @@ BROWSER = (
 DRIVER = shutil.which("chromedriver")
 
 PHONE = 360  # CSS pixels
+ON_PHONE = {"width": PHONE, "height": 780, "deviceScaleFactor": 1, "mobile": True}
 
 MISSING = [
     what
@@ -111,10 +112,7 @@ def browser(tmp_path_factory):
     ):
         options.add_argument(flag)
     with webdriver.Chrome(options, Service(DRIVER)) as driver:
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": PHONE, "height": 780, "deviceScaleFactor": 1, "mobile": True},
-        )
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
         yield driver
 
 
@@ -185,6 +183,30 @@ def test_page(browser, page):
     assert requests == [], "the page asks another site"
     console = [e["message"] for e in browser.get_log("browser") if e["level"] != "INFO"]
     assert console == [], "the console"
+
+
+# Where the first figure begins, in screens, and which share of the height is code that is not folded.
+ORDER = """
+const article = document.querySelector("article.bd-article");
+const {top, height} = article.getBoundingClientRect();
+const seen = [...article.querySelectorAll(".cell_input, figure img")].filter(e => e.offsetParent);
+const code = seen.filter(e => e.matches(".cell_input") && !e.closest("details"));
+const figure = seen.find(e => e.matches("figure img"));
+return [(figure.getBoundingClientRect().top - top) / innerHeight,
+    code.reduce((sum, e) => sum + e.getBoundingClientRect().height, 0) / height];
+"""
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.parent != ROOT / "book"])
+def test_figure_comes_before_code_and_code_is_less_than_a_third(browser, path):
+    screen = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get((SITE / path.relative_to(ROOT).with_suffix(".html")).as_uri())
+    browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
+    first, code = browser.execute_script(ORDER)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
+    assert first < 1.5
+    assert code < 1 / 3
 
 
 def test_reader_can_choose_light_or_dark(browser):
