@@ -4,8 +4,11 @@
 results. They are made anew with every build, from what was noted when each was computed.
 """
 
+import re
+
 import nbformat
 import results
+from docutils import nodes
 from execution import notebooks, settings
 from results import ROOT
 from sphinx.util.docutils import SphinxDirective
@@ -13,12 +16,20 @@ from sphinx.util.docutils import SphinxDirective
 DATA = ROOT / "book" / "data"
 
 
+def name_of(path):
+    """Return what the table of contents calls a page."""
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
 def ran():
-    """Yield the path within the book, what it took and what it used, of each notebook."""
-    for path, notebook in notebooks().items():
+    """Yield the path within the book, what it took and what it used, of each notebook in order."""
+    order = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text())
+    sources = notebooks()
+    for path in sorted(sources, key=lambda path: order.index(name_of(path))):
+        notebook = sources[path]
         metadata = nbformat.read(results.find(path, notebook, settings()), as_version=4).metadata
         used = [name for _, name in metadata["used"]]
-        yield path.relative_to(ROOT / "book").with_suffix("").as_posix(), metadata["took"], used
+        yield name_of(path), metadata["took"], used
 
 
 def chapters():
@@ -30,7 +41,7 @@ def chapters():
         total += took["seconds"]
         memory = f"{took['bytes'] / 1e6:.0f}" if took["bytes"] else "–"
         yield (
-            f"| {{doc}}`/book/{page}` | {took['seconds']:.1f} | {memory} | {took['date']} "
+            f"| {{doc}}`/{page}` | {took['seconds']:.1f} | {memory} | {took['date']} "
             f"| {took['machine']} |"
         )
     yield f"| together | {total:.0f} | | | |"
@@ -43,7 +54,7 @@ def stored():
     readers = {}
     for page, _, used in ran():
         for name in used:
-            readers.setdefault(name, []).append(f"{{doc}}`/book/{page}`")
+            readers.setdefault(name, []).append(f"{{doc}}`/{page}`")
     yield "| file | runs | minutes | date | commit | device, Python, NumPy | read by |"
     yield "|:--|--:|--:|:--|:--|:--|:--|"
     for path in sorted(DATA.glob("*.nc")):
@@ -69,7 +80,8 @@ def shows(lines):
         def run(self):
             """Return the table, to be made again in each build."""
             self.env.note_reread()
-            return self.parse_text_to_nodes("\n".join(lines()))
+            table = self.parse_text_to_nodes("\n".join(lines()))
+            return [nodes.container("", *table, classes=["status"])]
 
     return Table
 
