@@ -57,8 +57,10 @@ def stored():
             readers.setdefault(name, []).append(f"{{doc}}`/{page}`")
     yield "| file | runs | minutes | date | commit | device, Python, NumPy | read by |"
     yield "|:--|--:|--:|:--|:--|:--|:--|"
+    total = 0.0
     for path in sorted(DATA.glob("*.nc")):
         data = load(path)
+        total += data.attrs.get("wall_time", 0)
         about = data.attrs
         runs = int(data.runs.sum()) if "runs" in data else "–"
         minutes = f"{about['wall_time'] / 60:.1f}" if "wall_time" in about else "–"
@@ -69,6 +71,7 @@ def stored():
             f"| `{path.stem}` | {runs} | {minutes} | {about['date']} | {commits} | {versions} "
             f"| {pages} |"
         )
+    yield f"| together | | {total / 60:.0f} | | | | |"
 
 
 def shows(lines):

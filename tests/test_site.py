@@ -444,7 +444,7 @@ def test_status_has_every_chapter_and_every_file():
     html = (SITE / "book/status.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr.*?</tr>", html, re.DOTALL)
     stored = list((ROOT / "book" / "data").glob("*.nc"))
-    assert len(rows) == len(NOTEBOOKS) + len(stored) + 3  # two heads, one sum
+    assert len(rows) == len(NOTEBOOKS) + len(stored) + 4  # two heads, two sums
 
 
 def test_cheat_sheet_prints_on_one_page(browser):
