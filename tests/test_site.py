@@ -40,6 +40,7 @@ BROWSER = (
 DRIVER = shutil.which("chromedriver")
 
 PHONE = 360  # CSS pixels
+ON_DESK = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
 ON_PHONE = {"width": PHONE, "height": 780, "deviceScaleFactor": 1, "mobile": True}
 
 MISSING = [
@@ -199,8 +200,7 @@ return [(figure.getBoundingClientRect().top - top) / innerHeight,
 
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.parent != ROOT / "book"])
 def test_figure_comes_before_code_and_code_is_less_than_a_third(browser, path):
-    screen = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_DESK)
     browser.get((SITE / path.relative_to(ROOT).with_suffix(".html")).as_uri())
     browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
     first, code = browser.execute_script(ORDER)
@@ -448,7 +448,9 @@ def test_status_has_every_chapter_and_every_file():
 
 
 def test_cheat_sheet_prints_on_one_page(browser):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_DESK)
     browser.get((SITE / "book/cheat-sheet.html").as_uri())
     browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
     assert len(re.findall(rb"/Type\s*/Page\b", b64decode(pdf))) == 1
