@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import signal
 
 import array_api_strict
 import hypothesis
@@ -25,3 +26,11 @@ def xp(request):
 def _cpu(monkeypatch):
     """The same numbers on every machine: tests of the choice of device set it themselves."""
     monkeypatch.setenv("ICLKIT_DEVICE", "cpu")
+
+
+@pytest.fixture
+def _heard():
+    """SIGINT reaches a test and what it starts, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -200,14 +200,6 @@ def test_what_is_no_notebook_is_named_in_one_line(small, text):
     assert "\n" not in str(info.value)
 
 
-@pytest.fixture
-def _heard():
-    """SIGINT reaches what a test starts, also where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("_heard")
 def test_interruption_keeps_what_was_finished(tmp_path):
     """Also where only this process hears of it, and not the kernels; and then goes on."""

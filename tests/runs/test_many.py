@@ -606,6 +606,7 @@ def test_killed_sweep_is_resumed(tmp_path, runs_made):
     assert resumed.wall_time > stored.wall_time and resumed.unfinished == 0
 
 
+@pytest.mark.usefixtures("_heard")
 @pytest.mark.skipif(os.name == "nt", reason="no signal 0 on Windows")
 def test_interrupted_sweep_stops_its_workers_and_keeps_their_runs(tmp_path, monkeypatch):
     # But for the first, what is on disk at the end is written on the way out.
