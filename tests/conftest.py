@@ -30,7 +30,7 @@ def _cpu(monkeypatch):
 
 @pytest.fixture
 def _heard():
-    """SIGINT reaches a test and what it starts, also where the tests run in the background of a shell."""
+    """SIGINT reaches a test and what it starts, also in the background of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
