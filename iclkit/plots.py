@@ -173,8 +173,8 @@ def for_both_pages(svg: str) -> str:
 
     Raises
     ------
-    TypeError
-        If `svg` is no string.
+    ValueError, TypeError
+        If `svg` is no string, or has no picture in it.
 
     Examples
     --------
@@ -186,6 +186,8 @@ def for_both_pages(svg: str) -> str:
     }</style><path style="stroke: #1f68b8"/></svg>
     """
     _validate.instance("svg", svg, str, "a string")
+    if "<svg" not in svg:
+        raise ValueError(f"svg must be a picture in SVG, got {svg[:60]!r}")
     used = sorted(set(re.findall(r"\b(fill|stroke): (#[0-9a-f]{6})\b", svg)))
     rules = [
         f'[style*="{what}: {colour}"] {{{what}: {_ON_DARK[colour]} !important}}\n'

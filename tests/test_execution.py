@@ -120,6 +120,9 @@ def run(root, jobs=2):
     return process.returncode, said
 
 
+MODULES = {"execution", "recorder", "results"}
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """The small book once it was run, without what is faulty, and the modules that know it."""
@@ -131,6 +134,8 @@ def small(tmp_path_factory):
         (root / "book" / f"{name}.ipynb").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root / "_ext")
+        for name in [name for name in sys.modules if name.split(".")[0] in MODULES]:
+            patch.delitem(sys.modules, name)  # other tests have those of this repository
         import execution
         import results
 

@@ -72,6 +72,7 @@ RIGHT = {
     backend.row_blocks: {"array": X, "rows": 2},
     backend.child_seed: {"seed": 1, "key": 2},
     backend.streams: {"seed": 1, "xp": np},
+    plots.for_both_pages: {"svg": "<svg></svg>"},
     plots.ordered_colours: {"n": 3},
     plots.theory: {"ax": AX, "x": Y, "y": Y, "colour": "C0", "label": "a"},
     plots.limit: {"ax": AX, "x": Y, "y": Y, "colour": "C0", "label": "a"},
