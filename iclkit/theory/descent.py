@@ -348,7 +348,8 @@ def best_steps(law: Law, depth: int, ridge: float = 0.0) -> np.ndarray:
     right = np.zeros(depth + 1)
     right[0], right[-1] = shift, 1.0
     p = np.linalg.solve(system, right)
-    if p[depth] == 0:
+    # What differs from the constant by no more than rounding has no digit that is right.
+    if p[depth] == 0 or np.abs(p[1:]).max() <= np.finfo(float).eps * abs(p[0]):
         raise ValueError(f"ridge must leave something to gain by {depth} steps, got {ridge}")
     # Its roots are the eigenvalues of the comrade matrix.
     comrade = J[:depth, :depth].copy()

@@ -584,7 +584,9 @@ def _stationary(error: Callable[[Any], np.ndarray]) -> np.ndarray:
         errors = [error(offset + distance * _STEP) for distance in range(-4, 5)]
         slope = sum(c * error for c, error in zip(_SLOPE, errors, strict=True)) / _STEP
         bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
-        offset = offset + np.where(bend > 0, np.clip(-slope / bend, -_STEP, _STEP), 0.0)
+        step = np.clip(-slope / bend, -_STEP, _STEP)
+        # Next to the edge of floats some of the errors are infinite, and no step can be told.
+        offset = offset + np.where((bend > 0) & np.isfinite(step), step, 0.0)
     return offset
 
 

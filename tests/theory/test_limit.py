@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from iclkit.theory.limit import (
+    _stationary,
     critical_noise,
     effective_ridge,
     icl_error,
@@ -752,6 +753,12 @@ def test_ridges_of_both_signs_broadcast():
         assert whole[i, j] == pytest.approx(one, rel=1e-13)
     best = optimal_ridge([12.0, 0.5], [29.0, 1.0], 1.75, 0.01, negative=True)
     assert best[0] < 0 < best[1] and ridge_edge([12.0, 0.5], 29.0, 1.75, 0.01).shape == (2,)
+
+
+def test_no_step_is_taken_where_errors_are_infinite():
+    for infinite in (lambda x: x < 0, lambda x: x > 0, lambda x: x == 0, lambda x: x == x):
+        offset = _stationary(lambda x, at=infinite: np.where(at(x), INF, x**2))
+        assert np.isfinite(offset)
 
 
 def test_below_zero_at_the_edge_of_floats():
