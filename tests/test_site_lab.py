@@ -65,7 +65,9 @@ def browser(tmp_path):
 
 # The notebook in front, once its kernel is idle.
 FRONT = """
-const widget = window.jupyterapp?.shell.currentWidget;
+const shell = window.jupyterapp?.shell;
+const widget = shell && [...shell.widgets("main")].find(each => each.context);
+if (widget) shell.activateById(widget.id);
 const idle = widget?.context?.isReady && widget.sessionContext.session?.kernel?.status === 'idle';
 return idle ? widget.context.model.toJSON() : null;
 """
@@ -78,15 +80,20 @@ def test_downloaded_chapter_runs_in_lab_from_top_to_bottom(lab, browser):
     patient = WebDriverWait(browser, 300, poll_frequency=1)
     patient.until(lambda driver: driver.execute_script(FRONT))
     browser.execute_script(CLEAR)
-    browser.execute_script(RUN)  # which is not waited for
+
+    def code(driver):
+        notebook = driver.execute_script(FRONT)
+        return [cell for cell in (notebook or {}).get("cells", ()) if cell["cell_type"] == "code"]
+
+    def cleared(driver):
+        return not any(cell["execution_count"] or cell["outputs"] for cell in code(driver))
 
     def finished(driver):
-        notebook = driver.execute_script(FRONT)
-        cells = (
-            [cell for cell in notebook["cells"] if cell["cell_type"] == "code"] if notebook else []
-        )
-        return cells and all(cell["execution_count"] for cell in cells) and cells
+        cells = code(driver)
+        return all(cell["execution_count"] for cell in cells) and cells
 
+    patient.until(cleared)
+    browser.execute_script(RUN)  # which is not waited for
     kinds = {
         output["output_type"] for cell in patient.until(finished) for output in cell["outputs"]
     }
