@@ -96,10 +96,11 @@ typeset.then(() => settle(60));
 """
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def chromium(folder, wait="normal"):
+    """A browser of the width of a phone; it waits for a page to be loaded, or not ("none")."""
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
+    options.page_load_strategy = wait
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     for flag in (
         "--headless=new",
@@ -112,11 +113,17 @@ def browser(tmp_path_factory):
         "--disable-component-update",
         "--disable-sync",
         "--host-resolver-rules=MAP * ~NOTFOUND",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        f"--user-data-dir={folder}",
     ):
         options.add_argument(flag)
-    with webdriver.Chrome(options, Service(DRIVER)) as driver:
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
+    return driver
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from test_site import PHONE, SITE, prefer, pytestmark  # noqa: F401
-from test_site import browser as browser
+from test_site import PHONE, SITE, chromium, prefer, pytestmark  # noqa: F401
 
 from iclkit import theory
 from iclkit.theory import bayes, descent
@@ -21,13 +20,26 @@ LIVE = {
 }
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    # The page writes its state into its address, and a driver that waits for it to be loaded
+    # can miss the end of that, and wait for ever.
+    with chromium(tmp_path_factory.mktemp("chromium"), wait="none") as driver:
+        yield driver
+
+
 def at(browser, fragment=""):
     """Open the page as a link with this state does."""
-    # A page that writes its state into its address while it is left would confuse the driver.
-    browser.execute_async_script("setTimeout(arguments[0], 400)")
-    browser.get("about:blank")
-    browser.get(PAGE.as_uri() + fragment)
-    WebDriverWait(browser, 30).until(lambda b: b.find_elements("css selector", ".readings td"))
+    browser.execute_async_script("setTimeout(arguments[0], 400)")  # or it might write, and stay
+    for page, state in (("about:blank", ""), (PAGE.as_uri(), fragment)):
+        browser.get(page + state)
+        WebDriverWait(browser, 30).until(lambda b, at=page: b.current_url.startswith(at))
+    shown(browser, ".readings td")
+
+
+def shown(browser, selector):
+    """Wait until there is such an element, and return all of them."""
+    return WebDriverWait(browser, 30).until(lambda b: b.find_elements("css selector", selector))
 
 
 def computed(browser, function, arguments):
@@ -198,6 +210,7 @@ def test_live_figures_follow_their_sliders(browser, tmp_path):
     (tmp_path / "all.html").write_text(f"{head}{figures}{script}", encoding="utf-8")
     browser.get((tmp_path / "all.html").as_uri())
     drawn = "return [...document.querySelectorAll('.line.icl')].map(e => e.getAttribute('d'))"
+    shown(browser, f"[data-live={list(LIVE)[-1]}] .line.icl")
     settle = "setTimeout(arguments[0], 600)"
     browser.execute_async_script(settle)
     before = browser.execute_script(drawn)

@@ -4,6 +4,7 @@ Like the built pages, this is skipped where there is no book or no browser, unle
 """
 
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -72,6 +73,8 @@ const idle = widget?.context?.isReady && widget.sessionContext.session?.kernel?.
 return idle ? widget.context.model.toJSON() : null;
 """
 CLEAR = "window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')"
+# Lab has no icon for the address, and its toolbar of cells can measure one not yet rendered.
+LABS_OWN = re.compile(r"favicon|jlab_core.*undefined \(reading 'node'\)")
 RUN = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 
 
@@ -99,4 +102,4 @@ def test_downloaded_chapter_runs_in_lab_from_top_to_bottom(lab, browser):
     }
     assert "display_data" in kinds and "error" not in kinds
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [entry["message"] for entry in severe if "favicon" not in entry["message"]] == []
+    assert [entry["message"] for entry in severe if not LABS_OWN.search(entry["message"])] == []

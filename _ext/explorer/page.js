@@ -422,7 +422,8 @@ function explorer(root) {
 
   function idle() {
     stop(), stop = heat(canvas, state, state.map, 200, overlay);
-    if (location.hash || fragment(state) !== fragment(START)) history.replaceState(null, "", fragment(state));
+    const address = fragment(state);
+    if (address !== (location.hash || fragment(START))) history.replaceState(null, "", address);
     status.textContent = summary(state);
     plot.setAttribute("aria-label", `Both errors against ${PARAMETERS[state.axis].symbol}. ${status.textContent}`);
     over.setAttribute("aria-label", `Map of the error on ${TESTS[state.map]} over pretraining contexts τ, from 0.05 to 20 across, and task diversity κ, from 0.05 to 20 up; from ${say(scale[0], 2)} to ${say(scale[1], 2)}. The marker is at τ = ${say(state.tau)}, κ = ${say(state.kappa)}.`);
