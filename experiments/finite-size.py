@@ -3,7 +3,7 @@
 A curve in τ at κ = 0.5, α = 1 and ρ = 0.1 at d = 12, 24, 48 and 100; 24 points at d = 30 and 10 at
 d = 100, of all parameters and both ways to assign tasks. Half an hour on two cores.
 
-At finite d the theory's τ is n/(d(d + 1)), so that is what is drawn.
+The curve has its points at fixed n/(d(d + 1)), which at finite d is what τ is in the limit.
 """
 
 import numpy as np
@@ -39,13 +39,13 @@ def points(count: int, seed: int) -> dict[str, xr.DataArray]:
     return {name: xr.DataArray(values, dims="point") for name, values in drawn.items()}
 
 
-for d, count, seed in ((30, 24, 1), (100, 10, 2)):
+for size, count, seed in ((30, 24, 1), (100, 10, 2)):
     sweep(
         linear_attention,
-        points(count, seed) | {"d": d},
-        f"book/data/finite-size-{d}.nc",
+        points(count, seed) | {"d": size},
+        f"book/data/finite-size-{size}.nc",
         name="linear_attention",
         seed=seed,
-        precision=0.003 if d == 30 else 0.0015,
+        precision=0.003 if size == 30 else 0.0015,
         runs=(20, 1500),
     )

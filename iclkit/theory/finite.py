@@ -163,10 +163,9 @@ def pole_strength(
     # A polynomial through points above the pole, which are far enough from it to have digits.
     distance = 0.002 * np.arange(1, 7)
     weights = np.array([6, -15, 20, -15, 6, -1])  # of its value at the pole
-    near: list[Any] = _broadcast(1 + distance, alpha[..., None], kappa[..., None], rho[..., None])
-    zero = np.zeros_like(near[0])
-    missing = np.full_like(zero, np.nan)
-    limit, first = _to_first_order(test, assignment, *near, zero, missing, missing)
+    near = (array[..., None] for array in (alpha, kappa, rho))
+    points = _broadcast(1 + distance, *near, 0.0, np.nan, np.nan)
+    limit, first = _to_first_order(test, assignment, *points)
     return (strength * (1 + (first / limit) @ weights / d))[()]
 
 
@@ -272,20 +271,21 @@ def _to_first_order(
     rho_test = np.where(np.isnan(rho_test), rho, rho_test)
     endless = np.isinf(kappa)
     balanced = (assignment == "balanced") & ~endless
-    found = _first_order.corrections(
-        tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced
-    )
-    if test == "idg":
-        limit, first = found.idg, found.idg_1
-    else:
-        q = (1 + rho_test) / alpha_test
-        limit = 1 + rho_test - 2 * found.trace + (1 + q) * found.square
-        first = -2 * found.trace_1 + (1 + q) * found.square_1
-        first = first + found.square / alpha_test + (1 + rho_test) ** 2 * found.last
-    explicit = endless & (lam == 0) & own
-    q = (1 + rho) / alpha
-    first = np.where(explicit, _fresh.first_order(tau, q, rho), first)
-    limit = np.where(endless & own, _limit(tau, alpha, kappa, rho, lam), limit)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of that is refused below
+        found = _first_order.corrections(
+            tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced
+        )
+        if test == "idg":
+            limit, first = found.idg, found.idg_1
+        else:
+            q = (1 + rho_test) / alpha_test
+            limit = 1 + rho_test - 2 * found.trace + (1 + q) * found.square
+            first = -2 * found.trace_1 + (1 + q) * found.square_1
+            first = first + found.square / alpha_test + (1 + rho_test) ** 2 * found.last
+        explicit = endless & (lam == 0) & own
+        q = (1 + rho) / alpha
+        first = np.where(explicit, _fresh.first_order(tau, q, rho), first)
+        limit = np.where(endless & own, _limit(tau, alpha, kappa, rho, lam), limit)
     beyond = ~np.isfinite(first) | ~np.isfinite(limit)
     if np.any(beyond):
         at = ", ".join(
