@@ -25,9 +25,9 @@ def first_order(tau: Any, q: Any, rho: Any) -> np.ndarray:
     # The last coordinate of h, which above the threshold is one more direction and no more.
     last = q**2 * s - q * (rho**3 + 3 * rho**2 + rho + (1 - tau) ** 2)
     last = last - rho**3 - 3 * rho**2 - 2 * rho + (s**2 - 1) * tau**2 - 2 * (1 - tau)
-    last = last * tau * (1 + q - s**2) / ((1 + q) * (1 + q * (1 - tau) + (s**2 - 1) * tau) ** 2)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         over = over / (tau * s * (1 + q) ** 3 * (tau - 1))
+        last = last * tau * (1 + q - s**2) / ((1 + q) * (1 + q * (1 - tau) + (s**2 - 1) * tau) ** 2)
         under = tau * under / (s * (1 + q) ** 3 * (1 - tau)) + last
     first: np.ndarray = np.where(tau > 1, over, under)
     return first

@@ -65,12 +65,12 @@ def finite_size_coefficient(
     -------
     float or array
         c, broadcast over the arguments. It has 12 digits, and fewer near the pole, where what is
-        lost grows like 1/(τ − 1)².
+        lost grows like 1/((τ − 1)² + λ), or for contexts of more than 10⁶ d tokens.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or without ridge τ is within 1e-6 of 1, where
+        If an argument is outside its range, or (τ − 1)² + λ is below 1e-12, where
         `iclkit.theory.pole_strength` has the answer.
 
     Notes
@@ -260,11 +260,12 @@ def _to_first_order(
     rho_test: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return an error's limit and what comes to it times 1/d, at arrays of one shape."""
-    close = (lam == 0) & (np.abs(tau - 1) < _CLOSE)
+    close = (tau - 1) ** 2 + lam < _CLOSE**2
     if np.any(close):
         raise ValueError(
-            "tau must be 1e-6 or further from the pole, n = d(d + 1), to be expanded without "
-            f"ridge, got n/(d(d + 1)) = {tau[close].flat[0]!r}; see pole_strength"
+            f"tau must be {_CLOSE:g} or further from the pole, n = d(d + 1), or lam above "
+            f"{_CLOSE**2:g}, to be expanded, got n/(d(d + 1)) = {tau[close].flat[0]}; "
+            "see pole_strength"
         )
     own = np.isnan(alpha_test) & np.isnan(rho_test)
     alpha_test = np.where(np.isnan(alpha_test), alpha, alpha_test)

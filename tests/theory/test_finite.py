@@ -317,8 +317,8 @@ POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
         ({"assignment": "fair"}, "assignment must be one of"),
         ({"form": "square"}, "form must be one of"),
         ({"form": "hybrid", "alpha_test": 2.0}, "form must be exp or linear"),
-        ({"d": 3000, "tau": 9003001 / 9e6}, "tau must be 1e-6 or further from the pole"),
-        ({"rho": 1e70}, "beyond floats at tau"),
+        ({"d": 3000, "tau": 9003001 / 9e6}, "tau must be 1e-06 or further from the pole"),
+        ({"rho": 1e70, "kappa": INF}, "beyond floats at tau"),
     ],
 )
 def test_what_is_not_covered_is_refused(change, said):
@@ -335,6 +335,6 @@ def test_idg_has_no_other_context_at_finite_size():
 
 def test_large_terms_are_told():
     with pytest.warns(RuntimeWarning, match=r"order 1/d is \+0\.\d\d of the limit at d = 12"):
-        icl_error(2.0, 0.5, 1.0, 0.1, d=[12, 100])
+        icl_error(1.2, 0.3, 1.0, 0.1, d=[12, 100])
     with pytest.warns(RuntimeWarning, match="with 9 tasks"):
         idg_error(6.0, 1.0, 0.3, 0.1, d=30)
