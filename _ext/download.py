@@ -120,7 +120,9 @@ def installation(title):
             f"*This is a chapter of the book {title}, executed. "
             "To run it again, install the package `iclkit` with what its chapters import, "
             f'from its wheel by `pip install "./{wheel}[book]"`, '
-            'or in its repository by `pip install ".[book]"`.*',
+            'or in its repository by `pip install ".[book]"`. '
+            "Its assertions say what holds at the chapter's own numbers: where you change one, "
+            "an `AssertionError` says that a claim or a check of the text does not hold there.*",
             id="install",
         )
 

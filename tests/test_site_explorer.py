@@ -138,6 +138,28 @@ def test_exact_values_can_be_typed_and_bad_ones_are_not_taken(browser):
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(typed, Keys.TAB)
         assert field.get_attribute("value") == shown
+        (refused,) = browser.find_elements(
+            "css selector", ".slider:has([aria-label^='κ']) .refused"
+        )
+        told = "" if shown in (typed, "∞") else "κ takes numbers above 0, and inf."
+        assert refused.text == told
+
+
+def test_panel_reaches_to_what_is_chosen(browser):
+    """Or its marker would stand at the edge, where it is not."""
+    for state, inside in (
+        ("#tau=125&x=log", True), ("#tau=125&x=linear", True), ("#tau=0.001", True),
+        ("#tau=0.5", True), ("#tau=inf", False),
+    ):  # fmt: skip
+        at(browser, state)
+        settled(browser)
+        left, right = browser.execute_script(
+            "const [dot] = document.querySelectorAll('.plot .marker');"
+            "const box = dot.closest('svg').querySelector('clipPath rect');"
+            "const x = dot.cx.baseVal.value;"
+            "return [x - box.x.baseVal.value, box.x.baseVal.value + box.width.baseVal.value - x]"
+        )
+        assert left > 6 and (right > 6) == inside, state
 
 
 def test_copied_call_gives_the_reading(browser):

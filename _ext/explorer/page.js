@@ -62,6 +62,8 @@ function parsed(p, text) {
   return allowed ? x : null;
 }
 
+const wanted = p => `${p.symbol} takes ${p.zero ? "0 and numbers above" : "numbers above 0"}${p.endless ? ", and inf" : ""}.`;
+
 let identities = 0;
 
 function slider(p, state, name, changed) {
@@ -74,8 +76,11 @@ function slider(p, state, name, changed) {
       const x = parsed(p, field.value);
       if (x !== null) state[name] = x, changed();
       show();
+      refused.textContent = x === null ? wanted(p) : "";
     } });
+  const refused = element("span", { class: "refused", role: "status" });
   function show() {
+    refused.textContent = "";
     const text = say(state[name]);
     range.value = step(p, state[name]);
     range.setAttribute("aria-valuetext", state[name] === Infinity ? "infinite" : text);
@@ -85,7 +90,7 @@ function slider(p, state, name, changed) {
   const symbol = element("i", {}, p.symbol);
   return { show, row: element("div", { class: "slider" },
     element("label", { for: id }, symbol, ` ${p.name}`),
-    field, range) };
+    field, range, refused) };
 }
 
 function choice(legend, options, state, name, changed) {
@@ -374,8 +379,14 @@ function explorer(root) {
   ];
   const rows = controls.map(control => control.row);
 
-  const across = () => ({ axis: state.axis, log: state.x === "log",
-    range: (state.x === "log" ? RANGES : LINEAR)[state.axis] });
+  /* What is chosen is in the panel, also where it was typed. */
+  function across() {
+    const { axis, [axis]: chosen } = state, log = state.x === "log";
+    let [low, high] = (log ? RANGES : LINEAR)[axis];
+    if (chosen > high && chosen < Infinity) high = chosen * (log ? 1.5 : 1.05);
+    if (chosen < low && log) low = chosen / 1.5;
+    return { axis, log, range: [low, high] };
+  }
 
   function draw() {
     const some = drawCurves(plot, state, { ...across(), logy: state.y === "log" });

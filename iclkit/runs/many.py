@@ -55,7 +55,15 @@ def simulate(
 
     Parameters
     ----------
-    d, tau, alpha, kappa, rho, lam, assignment, prior
+    d : int
+        Dimension of tokens and tasks.
+    tau, alpha, kappa : float
+        Pretraining contexts n/d², context length ℓ/d and task diversity k/d; for sizes of your
+        own, ``tau=n / d**2, alpha=ell / d, kappa=k / d``. With ``kappa=inf``, each context has a
+        task of its own.
+    rho, lam : float
+        Variance of the label noise, and ridge λ.
+    assignment, prior : str
         See `iclkit.runs.linear_attention`.
     runs : int
         Independent repetitions, at least 1. More runs leave the first ones as they were.
