@@ -71,8 +71,11 @@ def leave_one_out(d: int, n: int, ell: int, rho: float, lam: float) -> float:
         change = [[-(mean * part * by * seen**2).sum() for by in slope] for part in (first, last)]
         return c * inverse - 1, np.diag(c * inverse) + np.outer(c, c) * np.array(change)
 
-    start = np.full(2, 1.0 if under else 1 / (penalty + 1 + q))
-    found = root(excess, np.log(start), jac=True, tol=1e-14)
+    # With few contexts the penalty is most of it; from there c falls towards the solution.
+    log_c = np.zeros(2) if n >= d * (d + 1) else np.full(2, -np.log(penalty))
+    for _ in range(20):
+        log_c = log_c - np.log1p(excess(log_c)[0])
+    found = root(excess, log_c, jac=True, tol=1e-14)
     c = np.exp(found.x)
     missed, change = excess(found.x)
     if not np.abs(missed).max() < 1e-10:
