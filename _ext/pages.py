@@ -44,6 +44,12 @@ FONTS = re.compile(
 KEEP_FOCUS = """document.addEventListener("click", (event) =>
   event.target.closest(".theme-switch-button")?.focus({preventScroll: true}))"""
 
+# A figure that scrolls can be reached by the keyboard, as the theme has it for code and tables.
+REACH_FIGURES = """for (const when of ["load", "resize"]) addEventListener(when, () =>
+  document.querySelectorAll(".bd-article figure").forEach((e) =>
+    getComputedStyle(e).overflowX === "auto" && e.scrollWidth > e.clientWidth
+      ? e.setAttribute("tabindex", "0") : e.removeAttribute("tabindex")))"""
+
 
 def defer(app, page, template, context, doctree):
     """Have scripts run when the page is there, and those for formulas only where there are some."""
@@ -218,6 +224,7 @@ def finish(app, exception):
 def setup(app):
     """Register the extension with Sphinx."""
     app.add_js_file(None, body=KEEP_FOCUS)
+    app.add_js_file(None, body=REACH_FIGURES)
     app.connect("html-collect-pages", not_found)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", defer, priority=950)  # after all scripts are known
