@@ -17,8 +17,24 @@ from docutils import nodes
 ICON = re.compile(r'<(i|span) class="([^"]*\bfa-[^"]*)"([^>]*)>\s*</\1>')
 COLLECTION = re.compile(r'<script src="[^"]*fontawesome\.js[^"]*"></script>\s*')
 FIGURE = re.compile(r'(<img\b[^>]*\bsrc="([^"]*/_images/[^"]*\.svg)"[^>]*?)\s*/?>(?!</picture>)')
+# Where a caption says which panel it means, and the same for those who see them below each other.
+SIDE = re.compile(
+    r"(?<=\()(?:left|right)\b|\b(?:Left|Right)(?=:)|\b(?:left|right)(?= on\b| panel\b)"
+    r"|\b[Oo]n the (?:left|right)\b"
+)
+STACKED = {"left": "top", "right": "bottom", "on": "at"}
+STACKED |= {word.title(): other.title() for word, other in STACKED.items()}
+STACKS = re.compile(r'<figure\b[^>]*\bid="([^"]*)"[^>]*>\s*<picture>.*?</figure>', re.DOTALL)
 # A name of the code breaks, if it must, before a part of it.
 NAME = re.compile(r'(?<=<span class="pre">)[\w./-]{12,}(?=</span>)')
+# What would mislead those who listen to a page: a fold's own words are its name, a work in the list
+# is an item of it, what heads nothing is no head, and parameters in lines define nothing.
+MISLEADING = (
+    (re.compile(r'(?<=<summary) aria-label="Toggle hidden content"'), ""),
+    (re.compile(r'(?<= role=")doc-biblioentry(?=")'), "listitem"),
+    (re.compile(r"<th[^>]*>(?:<p></p>)?</th>"), "<td></td>"),
+)
+PARAMETERS = re.compile(r'<dl>\s*((?:<dd><em class="sig-param">.*?</dd>\s*)+)</dl>', re.DOTALL)
 # What the theme's style sheet has for the same icons as fonts.
 FONTS = re.compile(
     r'@font-face\{[^}]*Font Awesome[^}]*\}|(?:\.fa-[\w-]+:before,?)+\{content:"[^}]*\}'
@@ -27,6 +43,12 @@ FONTS = re.compile(
 # The theme takes the focus from its switch when that is used, where a keyboard has to go on.
 KEEP_FOCUS = """document.addEventListener("click", (event) =>
   event.target.closest(".theme-switch-button")?.focus({preventScroll: true}))"""
+
+# A figure that scrolls can be reached by the keyboard, as the theme has it for code and tables.
+REACH_FIGURES = """for (const when of ["load", "resize"]) addEventListener(when, () =>
+  document.querySelectorAll(".bd-article figure").forEach((e) =>
+    getComputedStyle(e).overflowX === "auto" && e.scrollWidth > e.clientWidth
+      ? e.setAttribute("tabindex", "0") : e.removeAttribute("tabindex")))"""
 
 
 def defer(app, page, template, context, doctree):
@@ -99,6 +121,29 @@ def with_narrow(page, match):
     )
 
 
+def stack(words):
+    """Return words that name a panel, and what they are where panels stand below each other."""
+    other = re.sub(r"\w+", lambda word: STACKED.get(word[0], word[0]), words)
+    return f'<span class="beside">{words}</span><span class="stacked">{other}</span>'
+
+
+def with_sides(html):
+    """Name the panels of figures that have a view for phones as they stand in either view."""
+
+    def caption(figure):
+        picture, tag, text = figure[0].partition("<figcaption")
+        return picture + tag + SIDE.sub(lambda side: stack(side[0]), text)
+
+    names = "|".join(re.escape(name) for name in STACKS.findall(html))
+    refers = rf'(<a [^>]*href="#(?:{names})"[^>]*>(?:(?!</a>).)*</a>, )(left|right)\b'
+    return re.sub(refers, lambda found: found[1] + stack(found[2]), STACKS.sub(caption, html))
+
+
+def in_lines(parameters):
+    """Return the parameters of a long signature as lines, and not as definitions of nothing."""
+    return f'<div class="sig-lines">{re.sub(r"(?<=</)dd|(?<=<)dd", "div", parameters[1])}</div>'
+
+
 @cache
 def drawing(collection, name):
     """Return width, height and path of an icon; of its styles the filled one comes last."""
@@ -142,7 +187,7 @@ def card(title, book, path):
 
 
 def finish(app, exception):
-    """Draw the icons into the pages, drop what only they needed, and map the site."""
+    """Draw the icons into the pages, drop what only they needed, mend tags, and map the site."""
     if exception or app.builder.format != "html":
         return
     site, base = Path(app.outdir), app.config.html_baseurl
@@ -152,6 +197,10 @@ def finish(app, exception):
         drawn = ICON.sub(partial(draw, collection), COLLECTION.sub("", html))
         drawn = NAME.sub(lambda name: re.sub(r"(?<=[._/])(?=\w)", "<wbr>", name[0]), drawn)
         drawn = FIGURE.sub(partial(with_narrow, path), drawn)
+        drawn = with_sides(drawn)
+        for wrong, right in MISLEADING:
+            drawn = wrong.sub(right, drawn)
+        drawn = PARAMETERS.sub(in_lines, drawn)
         if path.name == "404.html":  # shown at any depth
             drawn = drawn.replace("<head>", f'<head>\n    <base href="{escape(base)}" />', 1)
         if drawn != html:
@@ -175,6 +224,7 @@ def finish(app, exception):
 def setup(app):
     """Register the extension with Sphinx."""
     app.add_js_file(None, body=KEEP_FOCUS)
+    app.add_js_file(None, body=REACH_FIGURES)
     app.connect("html-collect-pages", not_found)
     app.connect("html-page-context", describe)
     app.connect("html-page-context", defer, priority=950)  # after all scripts are known

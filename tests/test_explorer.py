@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "_ext"))
-from explorer import PARAMETERS, SIMULATIONS, formulas, points, tracer
+from explorer import PARAMETERS, SIMULATIONS, formulas, points, style, tracer
 
-from iclkit import theory
+from iclkit import plots, theory
 from iclkit.theory import _equivalent
 
 
@@ -88,3 +88,11 @@ def test_points_are_simulations_near_their_theory():
         at = dict(zip(PARAMETERS, point, strict=True)) | {axis: x}
         for error, formula in ((icl, theory.icl_error), (idg, theory.idg_error)):
             assert np.median(np.abs(error / formula(**at) - 1)) < 0.07, point
+
+
+def test_colours_are_those_of_either_ground():
+    start = re.findall(r"--(icl|idg|bayes): (#\w+);", style())
+    light, dark = start[:3], start[3:]
+    for (name, colour), (same, other) in zip(light, dark, strict=True):
+        assert (name, colour) == (same, plots.COLOURS[name])
+        assert f"{{fill: {other} " in plots.for_both_pages(f"<svg>fill: {colour}</svg>")

@@ -1,5 +1,6 @@
 """What is said of pages to other sites, where the address of the book is known, and only there."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,23 @@ def test_icons_are_drawn_into_the_page(site):
     assert "fontawesome" not in page and "<i class" not in page
     assert page.count('<svg class="') > 3
     assert not (out / "_static/scripts/fontawesome.js").exists()
+
+
+def test_panels_are_named_as_they_stand(monkeypatch):
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    import pages
+
+    figure = (
+        '<figure id="fig-a">\n{}<img alt="On the left, a curve." />{}<figcaption>Left: new tasks '
+        "(right, as on the left, old), to the right of zero.</figcaption></figure>"
+        '<p><a href="#fig-a"><span>Fig. 1</span></a>, left, shows it.</p>'
+    )
+    in_a_row = figure.format("", "")
+    assert pages.with_sides(in_a_row) == in_a_row
+    both = pages.with_sides(figure.format("<picture>", "</picture>"))
+    assert both.count('class="beside"') == both.count('class="stacked"') == 4
+    on_phones = re.sub('<span class="beside">.*?</span>|<[^>]*>', "", both)
+    assert on_phones.split("\n")[1] == (
+        "Top: new tasks (bottom, as at the top, old), to the right of zero.Fig. 1, top, shows it."
+    )
+    assert 'alt="On the left, a curve."' in both

@@ -180,10 +180,17 @@ def script() -> str:
 
 
 def style() -> str:
-    """Return the style sheet, which begins with the colours of the book."""
-    colours = "".join(f" --{name}: {plots.COLOURS[name]};" for name in ("icl", "idg", "bayes"))
+    """Return the style sheet, which begins with the colours of the book, on either ground."""
+    light = {name: plots.COLOURS[name] for name in ("icl", "idg", "bayes")}
+    dark = {name: plots._ON_DARK[colour] for name, colour in light.items()}
+    colours, on_dark = (
+        "".join(f" --{name}: {colour};" for name, colour in of.items()) for of in (light, dark)
+    )
     css = (HERE / "style.css").read_text(encoding="utf-8")
-    return short(f".explorer, .live {{{colours} }}\n{css}")
+    return short(
+        f".explorer, .live {{{colours} }}\n"
+        f'html[data-theme="dark"] :is(.explorer, .live) {{{on_dark} }}\n{css}'
+    )
 
 
 def picture(spec) -> Figure:
