@@ -19,8 +19,8 @@ sweep(
     "book/data/finite-size.nc",
     name="linear_attention",
     seed=1,
-    precision=0.003,
-    runs=(20, 6000),
+    precision=0.004,
+    runs=(20, 1200),
 )
 
 
