@@ -30,7 +30,7 @@ from iclkit import __version__, _validate, backend
 from iclkit.runs import _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.one import _sizes, linear_attention
-from iclkit.theory import icl_error, idg_error
+from iclkit.theory.limit import icl_error, idg_error
 
 # What takes less than so many seconds needs no progress bar.
 _PATIENCE = 5

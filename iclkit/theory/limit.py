@@ -25,7 +25,7 @@ from scipy.special import expit
 from iclkit import _validate
 from iclkit._labels import labelled
 from iclkit.data.tasks import ASSIGNMENTS
-from iclkit.theory import _equivalent, finite
+from iclkit.theory import _equivalent, _expansion
 
 _TESTS = ("icl", "idg")
 # Where extrema are looked for first: logs of one share of freedom over the other, with a
@@ -160,7 +160,7 @@ def icl_error(
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
     form : {"exp", "linear", "hybrid"}
-        With the coefficient c of `finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
+        With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
         all orders. They differ by terms of order 1/d².
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
@@ -205,13 +205,13 @@ def icl_error(
     0.909
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
-    _validate.choice("form", form, finite.FORMS)
+    _validate.choice("form", form, _expansion.FORMS)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
     if tasks is not None:
         raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return finite.error("icl", *point, d, assignment, form, alpha_test, rho_test)
+    return _expansion.error("icl", *point, d, assignment, form, alpha_test, rho_test)
 
 
 @labelled("tasks")
@@ -250,7 +250,7 @@ def idg_error(
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
     form : {"exp", "linear", "hybrid"}
-        With the coefficient c of `finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
+        With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
         all orders. They differ by terms of order 1/d².
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
@@ -292,13 +292,13 @@ def idg_error(
     [0.94  0.313 0.003]
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
-    _validate.choice("form", form, finite.FORMS)
+    _validate.choice("form", form, _expansion.FORMS)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
     if tasks is not None:
         raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return finite.error("idg", *point, d, assignment, form, alpha_test, rho_test)
+    return _expansion.error("idg", *point, d, assignment, form, alpha_test, rho_test)
 
 
 @labelled()

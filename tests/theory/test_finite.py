@@ -10,9 +10,9 @@ from test_limit import exact_errors
 
 from iclkit import runs
 from iclkit.theory import finite_size_coefficient, icl_error, idg_error, pole_strength
+from iclkit.theory._expansion import FORMS
 from iclkit.theory._fresh import first_order, leave_one_out
 from iclkit.theory._jets import constant
-from iclkit.theory.finite import FORMS
 
 INF = np.inf
 
