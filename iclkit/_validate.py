@@ -109,14 +109,25 @@ def count(name: str, value: Any, least: int = 1, most: int | None = 2**53) -> in
     return number
 
 
+def counts(name: str, value: Any) -> np.ndarray:
+    """Return whole numbers of at least 1, each exact as a float."""
+    array = real(name, value)
+    _require(name, array, (array == np.rint(array)) & (array >= 1), "a whole number of at least 1")
+    _require(name, array, array <= 2**53, f"at most {2**53}")
+    return array
+
+
+def sizes(name: str, ratio: np.ndarray, unit: Any, meaning: str) -> np.ndarray:
+    """Return the whole numbers nearest to ratio * unit, at least 1 and exact as floats."""
+    number: np.ndarray = np.rint(ratio * unit)
+    allowed = np.isfinite(ratio) & (number >= 1) & (number <= 2**53)
+    _require(name, ratio, allowed, f"finite with {meaning} of at least 1 and at most {2**53}")
+    return number
+
+
 def size(name: str, ratio: Any, unit: int, meaning: str) -> int:
-    """Return the whole number that is nearest to ratio * unit, at least 1 and exact as a float."""
-    number = scalar(positive, name, ratio)
-    if not (np.isfinite(number) and 1 <= round(number * unit) <= 2**53):
-        raise ValueError(
-            f"{name} must be finite with {meaning} of at least 1 and at most {2**53}, got {number}"
-        )
-    return round(number * unit)
+    """Return the one whole number of `sizes`."""
+    return int(sizes(name, np.asarray(scalar(positive, name, ratio)), unit, meaning))
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -29,6 +30,7 @@ from iclkit import __version__, _validate, backend
 from iclkit.runs import _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.one import _sizes, linear_attention
+from iclkit.theory.limit import icl_error, idg_error
 
 # What takes less than so many seconds needs no progress bar.
 _PATIENCE = 5
@@ -73,8 +75,11 @@ def simulate(
     Returns
     -------
     xarray.Dataset
-        `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; the parameters and
-        the actual `n`, `k` (n when every context has its own task) and `ell` as attributes.
+        `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
+        predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, which are
+        missing where it does not: for λ < 0, Gaussian tasks, or without digits close to
+        n = d(d + 1). The parameters and the actual `n`, `k` (n when every context has its own
+        task) and `ell` as attributes.
 
     Raises
     ------
@@ -103,12 +108,27 @@ def simulate(
             results.append(linear_attention(child, **point))
             bar.update()
     return xr.Dataset(
-        {name: ("run", [result[name] for result in results]) for name in results[0]},
+        {name: ("run", [result[name] for result in results]) for name in results[0]}
+        | _expected(**point),
         coords={"run": np.arange(runs)},
         attrs={
             **point, "runs": runs, "seed": seed, "n": sizes.n, "k": sizes.k, "ell": sizes.ell
         },
     )  # fmt: skip
+
+
+def _expected(*, prior: str, **point: Any) -> dict[str, float]:
+    """Return the theory of a run's means to first order in 1/d, where there is one."""
+    if prior == "gaussian" or point["lam"] < 0:
+        return {}
+    with warnings.catch_warnings(), suppress(ValueError):
+        # It stands beside the simulation, which shows how good it is.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return {
+            "icl_error_theory": icl_error(**point),
+            "idg_error_theory": idg_error(**point),
+        }
+    return {}
 
 
 def _progress(title: str, total: int) -> tqdm:

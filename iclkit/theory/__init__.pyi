@@ -1,4 +1,5 @@
 from . import bayes, descent, structured
+from .finite import finite_size_coefficient, pole_strength
 from .limit import (
     critical_noise,
     effective_ridge,
@@ -11,6 +12,7 @@ from .limit import (
 )
 
 __all__ = [
-    "bayes", "critical_noise", "descent", "effective_ridge", "icl_error", "idg_error",
-    "optimal_context", "optimal_ridge", "ridge_edge", "stieltjes", "structured",
+    "bayes", "critical_noise", "descent", "effective_ridge", "finite_size_coefficient",
+    "icl_error", "idg_error", "optimal_context", "optimal_ridge", "pole_strength", "ridge_edge",
+    "stieltjes", "structured",
 ]  # fmt: skip

@@ -24,7 +24,8 @@ from scipy.special import expit
 
 from iclkit import _validate
 from iclkit._labels import labelled
-from iclkit.theory import _equivalent
+from iclkit.data.tasks import ASSIGNMENTS
+from iclkit.theory import _equivalent, _expansion
 
 _TESTS = ("icl", "idg")
 # Where extrema are looked for first: logs of one share of freedom over the other, with a
@@ -131,6 +132,9 @@ def icl_error(
     rho: ArrayLike,
     lam: ArrayLike = 0.0,
     *,
+    d: ArrayLike | None = None,
+    assignment: str = "uniform",
+    form: str = "exp",
     tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
@@ -149,6 +153,16 @@ def icl_error(
         Variance of the label noise, at least 0.
     lam : float or array
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
+    d : int or array, optional
+        Dimension, at least 1; by default the limit. At a finite d the error is that of first order
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere.
+    assignment : {"uniform", "balanced"}
+        How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
+        count.
+    form : {"exp", "linear", "hybrid"}
+        With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
+        is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
+        all orders. They differ by terms of order 1/d².
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -164,12 +178,19 @@ def icl_error(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or not covered at finite d: τ and α are finite then,
+        λ is at least 0, and `tasks` is None.
+
+    Warns
+    -----
+    RuntimeWarning
+        If |c|/d is above 1/3, or there are at most 10 tasks, where terms that are left out count.
 
     Notes
     -----
     Source: eq-icl-error and eq-other-context, and for `tasks`
-    eq-structured-errors, in the book.
+    eq-structured-errors, in the book;
+    at finite d, eq-finite-size.
 
     Examples
     --------
@@ -183,7 +204,14 @@ def icl_error(
     >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, tasks=law).round(3))
     0.909
     """
-    return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
+    _validate.choice("assignment", assignment, ASSIGNMENTS)
+    _validate.choice("form", form, _expansion.FORMS)
+    if d is None:
+        return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
+    if tasks is not None:
+        raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
+    point = (tau, alpha, kappa, rho, lam)
+    return _expansion.error("icl", *point, d, assignment, form, alpha_test, rho_test)
 
 
 @labelled("tasks")
@@ -194,6 +222,9 @@ def idg_error(
     rho: ArrayLike,
     lam: ArrayLike = 0.0,
     *,
+    d: ArrayLike | None = None,
+    assignment: str = "uniform",
+    form: str = "exp",
     tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
@@ -212,6 +243,16 @@ def idg_error(
         Variance of the label noise, at least 0.
     lam : float or array
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
+    d : int or array, optional
+        Dimension, at least 1; by default the limit. At a finite d the error is that of first order
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere.
+    assignment : {"uniform", "balanced"}
+        How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
+        count.
+    form : {"exp", "linear", "hybrid"}
+        With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
+        is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
+        all orders. They differ by terms of order 1/d².
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -227,12 +268,19 @@ def idg_error(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or not covered at finite d: τ and α are finite then,
+        λ is at least 0, and `tasks`, `alpha_test` and `rho_test` are None.
+
+    Warns
+    -----
+    RuntimeWarning
+        If |c|/d is above 1/3, or there are at most 10 tasks, where terms that are left out count.
 
     Notes
     -----
     Source: eq-idg-error and eq-other-context, and for `tasks`
-    eq-structured-errors, in the book.
+    eq-structured-errors, in the book;
+    at finite d, eq-finite-size.
 
     Examples
     --------
@@ -243,7 +291,14 @@ def idg_error(
     >>> print((theory.icl_error(**point) - theory.idg_error(**point)).round(3))
     [0.94  0.313 0.003]
     """
-    return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
+    _validate.choice("assignment", assignment, ASSIGNMENTS)
+    _validate.choice("form", form, _expansion.FORMS)
+    if d is None:
+        return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
+    if tasks is not None:
+        raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
+    point = (tau, alpha, kappa, rho, lam)
+    return _expansion.error("idg", *point, d, assignment, form, alpha_test, rho_test)
 
 
 @labelled()

@@ -36,6 +36,7 @@ from iclkit.runs import _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.many import simulate, sweep
 from iclkit.runs.one import linear_attention
+from iclkit.theory.limit import icl_error, idg_error
 
 POINT = {"d": 12, "tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.1}
 
@@ -199,6 +200,17 @@ def test_simulate_repeats_linear_attention():
     with threadpoolctl.threadpool_limits(1):
         alone = [linear_attention(backend.child_seed(5, run), **POINT) for run in (0, 1)]
     np.testing.assert_array_equal(runs.icl_error, [run["icl_error"] for run in alone])
+
+
+def test_simulate_says_what_the_theory_expects():
+    point = {"d": 12, "tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "lam": 0.1}
+    found = simulate(**point, runs=40, assignment="balanced")
+    assert found.icl_error_theory == icl_error(**point, assignment="balanced")
+    assert found.idg_error_theory == idg_error(**point, assignment="balanced")
+    spread = found.icl_error.std(ddof=1) / 40**0.5
+    assert abs(found.icl_error.mean() - found.icl_error_theory) < 4 * spread
+    for change in ({"prior": "gaussian"}, {"lam": -0.01, "tau": 4.0}):
+        assert set(simulate(**point | change, runs=2)) == {"icl_error", "idg_error"}
 
 
 def test_means_errors_and_counts_are_of_the_runs():

@@ -1,0 +1,160 @@
+"""An error at finite d: its limit, the first order, and what is refused or told."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from iclkit import _validate
+from iclkit.theory import _equivalent, _first_order, _fresh
+
+FORMS = ("exp", "linear", "hybrid")
+_ENDLESS = 1e9  # κ that stands for ∞ with a ridge: larger ones lose digits, smaller ones differ
+_CLOSE = 1e-6  # to the pole, where the terms of c have lost their digits
+
+
+def error(
+    test: str,
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any,
+    d: Any,
+    assignment: str,
+    form: str,
+    alpha_test: Any = None,
+    rho_test: Any = None,
+) -> Any:
+    """Return an error at finite d, for `iclkit.theory.icl_error` and its twin."""
+    tau, alpha, kappa, rho, lam = point(tau, alpha, kappa, rho, lam)
+    size = _validate.counts("d", d)
+    other: Any = other_test(test, alpha_test, rho_test)
+    if form == "hybrid" and (alpha_test is not None or rho_test is not None):
+        raise ValueError("form must be exp or linear where the test contexts differ, got 'hybrid'")
+    size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)
+    n = _validate.sizes("tau", tau, size**2, "n = tau * d**2")
+    ell = _validate.sizes("alpha", alpha, size, "ell = alpha * d")
+    endless = np.isinf(kappa)
+    k = _validate.sizes("kappa", np.where(endless, 1.0, kappa), size, "k = kappa * d")
+    kappa, tau, alpha = np.where(endless, np.inf, k / size), n / (size * (size + 1)), ell / size
+    pole = (tau == 1) & (lam == 0)
+    away = np.where(pole, 2.0, tau)
+    limit, first = to_first_order(test, assignment, away, alpha, kappa, rho, lam, *other)
+    growth = first / limit / size
+    _warn(np.where(pole, 0.0, growth), np.where(endless, np.inf, k), size)
+    if form == "hybrid":
+        kappa = np.full_like(kappa, np.inf)
+        fresh, fresh_first = to_first_order("icl", assignment, away, alpha, kappa, rho, lam, *other)
+        whole = np.vectorize(_fresh.leave_one_out, otypes=[float])(size, n + pole, ell, rho, lam)
+        result = limit * (whole / fresh) * np.exp(growth - fresh_first / fresh / size)
+    else:
+        result = limit * (np.exp(growth) if form == "exp" else 1 + growth)
+    return np.where(pole, np.inf, result)[()]
+
+
+def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndarray, ...]:
+    """Check what all functions of this module take; two limits are not of finite size."""
+    tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
+    for name, value in (("tau", tau), ("alpha", alpha)):
+        if np.any(np.isinf(value)):
+            raise ValueError(f"{name} must be finite at finite size, got inf")
+    return (
+        tau, alpha, _validate.positive("kappa", kappa), _validate.nonnegative("rho", rho),
+        _validate.nonnegative("lam", lam),
+    )  # fmt: skip
+
+
+def other_test(test: str, alpha_test: Any, rho_test: Any) -> tuple[Any, Any]:
+    """Return the test's context length and noise, NaN where they are those of pretraining."""
+    if test == "idg":
+        for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} must be None for the IDG error at finite size, got {value!r}: "
+                    "the first order is known for the contexts of pretraining"
+                )
+    alpha = np.nan if alpha_test is None else _validate.positive("alpha_test", alpha_test)
+    return alpha, np.nan if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+
+
+def broadcast(*values: Any) -> list[np.ndarray]:
+    """Return arrays of one shape, each with a memory of its own."""
+    return [np.array(value) for value in np.broadcast_arrays(*values)]
+
+
+def _limit(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> np.ndarray:
+    q = (1 + rho) / alpha
+    solution = _equivalent.equivalent(tau, q, kappa, lam)
+    return _equivalent.errors(solution, tau, kappa, rho, q, rho, q)[0]
+
+
+def to_first_order(
+    test: str,
+    assignment: str,
+    tau: np.ndarray,
+    alpha: np.ndarray,
+    kappa: np.ndarray,
+    rho: np.ndarray,
+    lam: np.ndarray,
+    alpha_test: np.ndarray,
+    rho_test: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return an error's limit and what comes to it times 1/d, at arrays of one shape."""
+    close = (tau - 1) ** 2 + lam < _CLOSE**2
+    if np.any(close):
+        raise ValueError(
+            f"tau must be {_CLOSE:g} or further from the pole, n = d(d + 1), or lam above "
+            f"{_CLOSE**2:g}, to be expanded, got n/(d(d + 1)) = {tau[close].flat[0]}; "
+            "see pole_strength"
+        )
+    own = np.isnan(alpha_test) & np.isnan(rho_test)
+    alpha_test = np.where(np.isnan(alpha_test), alpha, alpha_test)
+    rho_test = np.where(np.isnan(rho_test), rho, rho_test)
+    endless = np.isinf(kappa)
+    balanced = (assignment == "balanced") & ~endless
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of that is refused below
+        found = _first_order.corrections(
+            tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced
+        )
+        if test == "idg":
+            limit, first = found.idg, found.idg_1
+        else:
+            q = (1 + rho_test) / alpha_test
+            limit = 1 + rho_test - 2 * found.trace + (1 + q) * found.square
+            first = -2 * found.trace_1 + (1 + q) * found.square_1
+            first = first + found.square / alpha_test + (1 + rho_test) ** 2 * found.last
+        explicit = endless & (lam == 0) & own
+        q = (1 + rho) / alpha
+        first = np.where(explicit, _fresh.first_order(tau, q, rho), first)
+        limit = np.where(endless & own, _limit(tau, alpha, kappa, rho, lam), limit)
+    beyond = ~np.isfinite(first) | ~np.isfinite(limit)
+    if np.any(beyond):
+        at = ", ".join(
+            f"{name} = {value[beyond].flat[0]:g}"
+            for name, value in zip(
+                ("tau", "alpha", "kappa", "rho", "lam"), (tau, alpha, kappa, rho, lam), strict=True
+            )
+        )
+        raise ValueError(f"the expansion in 1/d is beyond floats at {at}")
+    return limit, first
+
+
+def _warn(growth: np.ndarray, k: np.ndarray, d: np.ndarray) -> None:
+    worst = np.abs(growth).argmax()
+    if np.abs(growth).flat[worst] > 1 / 3:
+        warnings.warn(
+            f"the term of order 1/d is {growth.flat[worst]:+.2f} of the limit at "
+            f"d = {d.flat[worst]:g}: terms that are left out may be as large as its square",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+    if np.any(k <= 10):
+        warnings.warn(
+            f"with {k.min():g} tasks, terms of order 1/k² that are left out can be several per "
+            "cent: the expansion is for k above 10",
+            RuntimeWarning,
+            stacklevel=5,
+        )

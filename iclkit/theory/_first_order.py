@@ -1,0 +1,217 @@
+r"""The 1/d correction of both errors, from one functional and its first derivatives.
+
+Write Ω for the log-determinant of the fit's normal matrix, extended by a label of weight δ. Both
+errors are derivatives of its mean: with respect to a ridge P and a source J on tr Γ, or to the
+number of contexts per task ν. Tasks are added one by one; the leading order is a fixed point for
+(t_w, t_ζ), the normalised traces that a task and the noise see, and the next order is an integral
+over the tasks so far, y = k'/d. The derivation is in {doc}`theory/finite-size`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from iclkit.theory import _equivalent
+from iclkit.theory._jets import Jet, constant, where
+
+# Enough for 14 digits in the variable below, in which the integrand is smooth.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+
+
+class Corrections(NamedTuple):
+    """Limits, and what comes to them times 1/d, of what the errors are made of."""
+
+    trace: np.ndarray  # tr Γ
+    trace_1: np.ndarray
+    square: np.ndarray  # tr ΓΓᵀ
+    square_1: np.ndarray
+    last: np.ndarray  # squares of the last column
+    idg: np.ndarray
+    idg_1: np.ndarray
+
+
+class _Setting(NamedTuple):
+    q: np.ndarray
+    kappa: np.ndarray
+    rho: np.ndarray
+    ridge: Jet  # P, of which O takes derivatives
+    source: Jet  # J, at 0
+    nu: Jet  # contexts per task
+
+
+class _State(NamedTuple):
+    c: Jet
+    l: Jet  # noqa: E741 - the letter of the derivation
+    v: Jet
+    f: Jet
+    a: Jet
+    b: Jet
+    next_w: Jet
+    next_zeta: Jet
+
+
+def _state(at: _Setting, start: np.ndarray, t_w: Jet, t_zeta: Jet) -> _State:
+    """Return what follows from the traces, and the traces that follow from it."""
+    c = (at.q * t_zeta + start) + constant(at.rho).times_delta()
+    B = c + (at.nu - 1) * t_w
+    root = (B * B + 4 * (t_w * c)).sqrt()
+    positive = B.parts[0, 0] > 0
+    # The larger of the two forms, which has no difference; the other may divide by zero.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        l = where(positive, 2 * c / (B + root), (root - B) / (2 * t_w))  # noqa: E741
+    v = 1 / (c + t_w * l)
+    f = at.nu * (t_w * v) * l
+    a, b = f / t_w, at.nu * v
+    P_0 = at.ridge + at.kappa * (a + at.q * b)
+    g = (at.kappa * a + at.source) / P_0
+    seen, one = 1 / P_0, 1 - g
+    return _State(c, l, v, f, a, b, seen + (one * one).times_delta(), seen + (g * g).times_delta())
+
+
+def _fixed_point(at: _Setting, start: np.ndarray, t: np.ndarray) -> tuple[Jet, Jet, _State]:
+    """Return t_w, t_ζ and what follows, by Newton's method with the derivatives at t."""
+    # The two traces themselves are the variables, in the places of P and J.
+    plain = at._replace(
+        ridge=constant(at.ridge.parts[0, 0]),
+        source=constant(np.zeros_like(t)),
+        nu=constant(at.nu.parts[0, 0]),
+    )
+    state = _state(plain, start, constant(t, P=1.0), constant(t, J=1.0))
+    slope_w, slope_zeta = state.next_w.parts[0, 1], state.next_w.parts[0, 2]
+    t_w = t_zeta = constant(t)
+    # At δ = 0 and without derivatives t solves it; each step makes the next order exact.
+    for _ in range(3):
+        state = _state(at, start, t_w, t_zeta)
+        rest_w, rest_zeta = state.next_w - t_w, state.next_zeta - t_zeta
+        shared = (slope_w * rest_w + slope_zeta * rest_zeta) / (1 - slope_w - slope_zeta)
+        t_w, t_zeta = t_w + rest_w + shared, t_zeta + rest_zeta + shared
+    return t_w, t_zeta, _state(at, start, t_w, t_zeta)
+
+
+class _Second(NamedTuple):
+    """Second moments of the traces when y·d tasks have been added."""
+
+    T_w: Jet
+    T_x: Jet
+    T_zeta: Jet
+
+
+def _second(y: np.ndarray, t_w: Jet, mu: Jet, state: _State) -> _Second:
+    f, t = state.f, t_w
+    h = 1 / (1 - y * (f * f))
+    C_2 = t * t * h
+    C_3 = t * t * t * (1 - y * (f * f * f)) * (h * h * h)
+    t_b = t - (mu * mu * C_2).times_delta()
+    phi_t = f / (state.l * t) * t_b
+    gamma = phi_t / (1 + phi_t)
+    T_b = t_b * t_b / (1 - y * (gamma * gamma))
+    mu_2, mu_3 = mu * C_2, mu * mu * C_3
+    return _Second(
+        T_b + 2 * mu_3.times_delta(),
+        T_b - 2 * (mu_2 - mu_3).times_delta(),
+        T_b + 2 * (t - 2 * mu_2 + mu_3).times_delta(),
+    )
+
+
+def corrections(
+    tau: np.ndarray,
+    alpha: np.ndarray,
+    kappa: np.ndarray,
+    rho: np.ndarray,
+    lam: np.ndarray,
+    balanced: np.ndarray,
+) -> Corrections:
+    """Corrections at arrays of one shape; here τ = n/(d(d + 1)), and κ is finite."""
+    shape = tau.shape
+    tau, alpha, kappa, rho, lam, uniform = (
+        np.ravel(array)[:, None] for array in (tau, alpha, kappa, rho, lam, ~balanced)
+    )
+    q, scale = (1 + rho) / alpha, 1 + rho
+    under = (lam == 0) & (tau < 1)  # where all is in units of the ridge that tends to zero
+    m, _, slack = _equivalent.equivalent(tau, q, kappa, lam)
+    with np.errstate(divide="ignore"):
+        t = np.where(under, 1 - tau, m / (tau * slack))
+    ridge = np.where(under, 1.0, tau * lam)
+    at = _Setting(
+        q, kappa, rho, constant(ridge, P=1.0), constant(np.zeros_like(t), J=1.0),
+        constant(tau / kappa, nu=1.0),
+    )  # fmt: skip
+    t_w, t_zeta, state = _fixed_point(at, np.where(under, 0.0, 1.0), t)
+    c, l, v, f, a, b = state[:6]  # noqa: E741
+    nu = at.nu
+
+    # Second moments of one task's contexts.
+    x = t_w * l * v
+    x = x * x
+    room = 1 - nu * x
+    L_2 = l * l / room
+    V_f = nu * x * L_2
+    z = c / t_w
+    k_1, k_2 = v * l, v * (z * f + l)
+    t_x = 0.5 * (t_w + t_zeta - constant(np.ones_like(t)).times_delta())
+    mu = at.ridge + kappa * q * b - at.source
+
+    # Nodes in u, with y = (1 − exp(−f²u))/f².
+    f2 = f.parts[0, 0] ** 2
+    end = -np.log1p(-kappa * f2) / f2
+    u = end * (_NODES + 1) / 2
+    y, dy = -np.expm1(-f2 * u) / f2, np.exp(-f2 * u) * (end * _WEIGHTS / 2)
+    T_w, T_x, _ = inner = _second(y, t_w, mu, state)
+    sum_w, sum_x = inner.T_w.sum(dy), inner.T_x.sum(dy)
+    sum_ww, sum_wx, sum_xx = (
+        (T_w * T_w).sum(y * dy),
+        (T_w * T_x).sum(y * dy),
+        (T_x * T_x).sum(y * dy),
+    )
+    sum_zeta = inner.T_zeta.sum(dy)
+
+    ff, tt = f * f, t_w * t_w
+    noise = q * t_zeta * v
+    plain = 0.5 * (-(nu * x)).log1p() + (ff + V_f)
+    plain = plain + (2 / alpha - q / scale) * (nu * t_zeta * v)
+    plain = plain - 2 * nu * noise * (t_w * l * v) - nu * noise * noise
+    pair = k_1 * k_1 + v * k_2
+    plain = plain - nu * ((2 / alpha - q / scale) * (t_x * t_x) * pair)
+    plain = plain - nu * ((1 / alpha) * noise * noise + (4 / alpha) * q * (t_x * t_zeta * k_1 * v))
+    plain = plain - uniform * (0.5 * (nu * x / room))
+    ratio = ff / tt
+    omega = kappa * plain + (0.5 * ratio - (ff + V_f) / tt) * sum_w
+    omega = omega + q * (a * b - nu * pair) * sum_x - q**2 * (nu * v * v) * sum_zeta
+    twisted = v * (nu - z * f - nu * f) / t_w + nu * k_1 * k_1
+    omega = omega - ratio * (
+        V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx
+    )
+    held = constant(ridge) + scale**2 * kappa * a
+    omega = omega + held.log()
+
+    # d/dτ of what depends on τ through P = τλ and ν = τ/κ.
+    def along(parts: np.ndarray) -> np.ndarray:
+        change: np.ndarray = tau * np.where(lam > 0, lam * parts[1], 0.0) + tau / kappa * parts[3]
+        return change
+
+    traced, squared = (t_zeta - t_w).parts[1], t_zeta.parts[1]
+    trace, last = (traced[0] + 1) / 2, held.inverse().parts[1, 0]
+    missed = (1 / v).parts[1]
+
+    T_w, T_x, T_zeta = _second(kappa, t_w, mu, state)
+    V = 2 * (tt * L_2 + 2 * q * (t_w * t_zeta * l) + q**2 * (t_zeta * t_zeta))
+    V = V + 4 * (l * l) * ((2 / alpha - q / scale) * (t_x * t_x) + q * T_x)
+    V = V + (8 / alpha) * q * (l * t_x * t_zeta) + (2 / alpha) * q**2 * (t_zeta * t_zeta)
+    V = V + 2 * q**2 * T_zeta + 2 * (L_2 * L_2) * (T_w - tt)
+    own = x / (v * room)
+    V = V + uniform * (nu * own * own)
+    # The derivative by ν, times 1/κ, as a jet; it is needed without further derivatives.
+    along_nu = Jet(np.zeros_like(omega.parts))
+    along_nu.parts[:, 0] = omega.parts[:, 3] / kappa
+    inside = along_nu - (1 - uniform) * 0.5 * (x / room) + 0.5 * (v * v) * V
+    idg_1 = (inside / v).parts[1, 0] + along(missed)
+
+    values = (
+        trace, along(traced) / 2 - omega.parts[1, 2] / 2,
+        squared[0], omega.parts[1, 1] + along(squared), last, missed[0], idg_1,
+    )  # fmt: skip
+    return Corrections(
+        *(np.broadcast_to(value[:, 0], tau.shape[:1]).reshape(shape) for value in values)
+    )

@@ -1,0 +1,340 @@
+"""Finite size: against 40 digits, other routes to the same numbers, and simulation."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_limit import exact_errors
+
+from iclkit import runs
+from iclkit.theory import finite_size_coefficient, icl_error, idg_error, pole_strength
+from iclkit.theory._expansion import FORMS
+from iclkit.theory._fresh import first_order, leave_one_out
+from iclkit.theory._jets import constant
+
+INF = np.inf
+
+
+# --- an independent evaluation: no jets, the functional as it is derived, 40 digits ---------------
+
+
+def functional(point, start, t, P, J, nu, delta, held):
+    """What the errors are derivatives of, at numbers instead of jets."""
+    alpha, kappa, rho, uniform = (point[name] for name in ("alpha", "kappa", "rho", "uniform"))
+    s, q = 1 + rho, (1 + rho) / alpha
+
+    def state(t_w, t_z):
+        c = start + delta * rho + q * t_z
+        B = c + (nu - 1) * t_w
+        l = (mp.sqrt(B**2 + 4 * t_w * c) - B) / (2 * t_w)  # noqa: E741
+        v = 1 / (c + t_w * l)
+        f = nu * t_w * v * l
+        a, b = f / t_w, nu * v
+        P_0 = P + kappa * (a + q * b)
+        g = (kappa * a + J) / P_0
+        return c, l, v, f, a, b, 1 / P_0 + delta * (1 - g) ** 2, 1 / P_0 + delta * g**2
+
+    def excess(t_w, t_z):
+        *_, next_w, next_z = state(t_w, t_z)
+        return next_w - t_w, next_z - t_z
+
+    t_w, t_z = mp.findroot(excess, (t, t), tol=1e-70)
+    c, l, v, f, a, b, _, _ = state(t_w, t_z)  # noqa: E741
+    x = (t_w * l * v) ** 2
+    L2 = l**2 / (1 - nu * x)
+    V = nu * x * L2
+    k1 = v * l
+    k2, z, t_x = (1 - c * k1) / t_w, c / t_w, (t_w + t_z - delta) / 2
+    mu = P + kappa * q * b - J
+
+    def second(y):
+        h = 1 / (1 - y * f**2)
+        C2, C3 = t_w**2 * h, t_w**3 * (1 - y * f**3) * h**3
+        t_b = t_w - delta * mu**2 * C2
+        phi = f / (l * t_w)
+        T_b = t_b**2 / (1 - y * (phi * t_b / (1 + phi * t_b)) ** 2)
+        T_x = T_b - 2 * delta * (mu * C2 - mu**2 * C3)
+        T_z = T_b + 2 * delta * (t_w - 2 * mu * C2 + mu**2 * C3)
+        return T_b + 2 * delta * mu**2 * C3, T_x, T_z
+
+    def omega(y):
+        T_w, T_x, T_z = second(y)
+        sum_ = mp.log(1 - nu * x) / 2 - (f**2 + V) / t_w**2 * (T_w - t_w**2)
+        sum_ += f**2 / (2 * t_w**2) * T_w + q * a * b * T_x + 2 * nu / alpha * t_z * v
+        sum_ -= nu * q / s * t_z * v + 2 * nu * q * t_z * v * (1 - c * v)
+        sum_ -= nu * (q * t_z * v) ** 2
+        twisted = v * (nu - z * f - nu * f) / t_w + nu * k1**2
+        pair = 2 * V / t_w**2 * T_w**2 + 2 * q * T_w * T_x * twisted
+        sum_ -= y * f**2 / (2 * t_w**2) * (pair + 2 * q**2 * nu * v**2 * T_x**2)
+        scale = 2 * (2 / alpha * t_x**2 + q * (T_x - t_x**2 / s)) * (k1**2 + v * k2)
+        scale += (2 / alpha * q**2 * t_z**2 + 2 * q**2 * T_z) * v**2
+        scale += 8 / alpha * q * t_x * t_z * k1 * v
+        return sum_ - nu / 2 * scale - (nu * x / (1 - nu * x) / 2 if uniform else 0)
+
+    end = -mp.log(1 - kappa * f**2) / f**2
+    inside = mp.quad(
+        lambda u: mp.exp(-(f**2) * u) * omega((1 - mp.exp(-(f**2) * u)) / f**2),
+        [0, end],
+        method="gauss-legendre",
+        maxdegree=4,
+    )
+    T_w, T_x, T_z = second(kappa)
+    spread = 2 * (t_w**2 * L2 + 2 * q * t_w * t_z * l + q**2 * t_z**2)
+    spread += 4 * l**2 * (2 / alpha * t_x**2 + q * (T_x - t_x**2 / s))
+    spread += 8 / alpha * q * l * t_x * t_z + 2 / alpha * q**2 * t_z**2 + 2 * q**2 * T_z
+    spread += 2 * L2**2 * (T_w - t_w**2)
+    spread += nu * (x / (v * (1 - nu * x))) ** 2 if uniform else 0
+    own = v**2 / 2 * spread - (0 if uniform else x / (1 - nu * x) / 2)
+    seen = held + s**2 * kappa * a
+    return mp.matrix([inside + mp.log(seen), t_z, 1 / seen, 1 / v, own])
+
+
+def exact_coefficients(tau, alpha, kappa, rho, lam, assignment):
+    """(c_ICL, c_IDG) for one point, by differences."""
+    with mp.workdps(50):
+        tau, alpha, kappa, rho, lam = (mp.mpf(x) for x in (tau, alpha, kappa, rho, lam))
+        point = {"alpha": alpha, "kappa": kappa, "rho": rho, "uniform": assignment == "uniform"}
+        q, s, nu = (1 + rho) / alpha, 1 + rho, tau / kappa
+        under = lam == 0 and tau < 1
+        P, start = (mp.mpf(1), 0) if under else (tau * lam, 1)
+        xi = exact_errors(tau, alpha, kappa, rho, lam)[0] if lam > 0 else mp.mpf(0)
+        b = q + xi + 1 - 1 / kappa
+        m = 2 / (b + mp.sqrt(b**2 + 4 * (q + xi) / kappa))
+        t = 1 - tau if under else xi * m / (tau * lam) if lam > 0 else m / (tau - 1)
+        h = mp.mpf(10) ** -12
+
+        def at(P_off=0, J_off=0, nu_off=0, delta=0):
+            return functional(
+                point, start, t, P + P_off * h, J_off * h, nu + nu_off * h, delta * h, P
+            )
+
+        by_delta = (at(delta=1) - at(delta=-1)) / (2 * h)
+        mixed = {}
+        for name in ("P_off", "J_off", "nu_off"):
+            corners = [a * d * at(**{name: a}, delta=d) for a in (1, -1) for d in (1, -1)]
+            mixed[name] = sum(corners, mp.zeros(5, 1)) / (4 * h**2)
+        by_nu = (at(nu_off=1) - at(nu_off=-1)) / (2 * h)
+        here = at()
+        errors = [exact_errors(tau + move * h, alpha, kappa, rho, lam)[1:] for move in (-1, 0, 1)]
+        moved = [tau * (high - low) / (2 * h) for low, _, high in zip(*errors, strict=True)]
+        icl = mixed["J_off"][0] + (1 + q) * mixed["P_off"][0] + by_delta[1] / alpha
+        icl += s**2 * by_delta[2] + moved[0]
+        inside = by_nu[0] / kappa + here[4]
+        idg = by_delta[3] * inside + here[3] * (mixed["nu_off"][0] / kappa + by_delta[4]) + moved[1]
+        return float(icl / errors[1][0]), float(idg / errors[1][1])
+
+
+def hard_points(count, seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield {
+            "tau": float(rng.choice([rng.uniform(0.05, 0.99), 10 ** rng.uniform(0.01, 1.5)])),
+            "alpha": float(10 ** rng.uniform(-0.7, 3)), "kappa": float(10 ** rng.uniform(-1, 2)),
+            "rho": float(rng.choice([0.0, 10 ** rng.uniform(-3, 0.5)])),
+            "lam": float(rng.choice([0.0, 10 ** rng.uniform(-6, 1)])),
+            "assignment": str(rng.choice(["uniform", "balanced"])),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_coefficients_agree_with_40_digits(seed):
+    for point in hard_points(5, seed):
+        for test, exact in zip(("icl", "idg"), exact_coefficients(**point), strict=True):
+            found = finite_size_coefficient(**point, test=test)
+            lost = 1e-16 / (point["tau"] - 1) ** 2
+            assert abs(found - exact) <= (1e-11 + 10 * lost) * max(1, abs(exact)), (point, test)
+
+
+# --- other routes to the same numbers -------------------------------------------------------------
+
+
+@given(st.floats(0.1, 5), st.floats(0.1, 5))
+def test_jets_are_exact_to_first_order(u, v):
+    a, b = constant(np.array(u), P=1.0), constant(np.array(v), nu=1.0)
+    found = (a / b + (a * b).log() - b.sqrt() + a.log1p()).parts[0]
+    assert found[0] == pytest.approx(u / v + np.log(u * v) - np.sqrt(v) + np.log1p(u), rel=1e-13)
+    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v)]
+    assert found[1:] == pytest.approx(slopes, rel=1e-12, abs=1e-13)
+    # The same function of u(1 + δ): its δ part is u ∂/∂u, with its own derivative by P.
+    c = a + a.times_delta()
+    tangent = (c * c * b).log().parts[1]
+    assert tangent == pytest.approx([2.0, 0.0, 0.0, 0.0], abs=1e-12)
+
+
+KAPPA = st.floats(np.log(0.1), np.log(30)).map(np.exp)
+TAU = st.one_of(st.floats(0.05, 0.95), st.floats(1.05, 30))
+ALPHA = st.floats(np.log(0.2), np.log(100)).map(np.exp)
+RHO = st.one_of(st.just(0.0), st.floats(1e-6, 3))
+LAM = st.one_of(st.just(0.0), st.floats(1e-6, 3))
+
+
+@pytest.mark.filterwarnings("ignore:the term of order")
+@pytest.mark.parametrize("test", [icl_error, idg_error])
+@settings(max_examples=30)
+@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO, lam=LAM)
+def test_endless_dimension_is_the_limit(test, tau, alpha, kappa, rho, lam):
+    d = 10**7
+    point = (
+        round(tau * d**2) / (d * (d + 1)),
+        round(alpha * d) / d,
+        round(kappa * d) / d,
+        rho,
+        lam,
+    )
+    c = finite_size_coefficient(*point, test="icl" if test is icl_error else "idg")
+    found = test(tau, alpha, kappa, rho, lam, d=d)
+    assert found == pytest.approx(test(*point) * np.exp(c / d), rel=1e-13)
+
+
+@settings(max_examples=30)
+@given(tau=TAU, alpha=ALPHA, rho=RHO, lam=LAM)
+def test_many_tasks_are_fresh_tasks(tau, alpha, rho, lam):
+    both = [
+        finite_size_coefficient(tau, alpha, 1e6, rho, lam, test=test) for test in ("icl", "idg")
+    ]
+    fresh = finite_size_coefficient(tau, alpha, INF, rho, lam)
+    assert both == pytest.approx([fresh, fresh], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("tau", [0.3, 0.9, 1.2, 4.0])
+@pytest.mark.parametrize(("alpha", "rho"), [(0.5, 0.0), (1.0, 0.1), (10.0, 1.0)])
+def test_fresh_tasks_in_closed_form(tau, alpha, rho):
+    explicit = first_order(tau, (1 + rho) / alpha, rho) / icl_error(tau, alpha, INF, rho)
+    for test in ("icl", "idg"):
+        found = finite_size_coefficient(tau, alpha, 1e7, rho, test=test)
+        assert found == pytest.approx(explicit, rel=3e-6, abs=3e-6)
+
+
+@pytest.mark.parametrize(
+    ("tau", "alpha", "rho", "lam"),
+    [(0.5, 1, 0.1, 0.0), (2, 1, 0.1, 0.0), (0.5, 3, 0.2, 0.1), (2, 5, 0, 0.01), (1, 2, 0.5, 0.3)],
+)
+def test_first_order_of_leaving_one_out(tau, alpha, rho, lam):
+    scaled = []
+    for d in (400, 800, 1600):
+        whole = leave_one_out(d, round(tau * d * (d + 1)), alpha * d, rho, lam)
+        scaled.append(d * (whole / icl_error(tau, alpha, INF, rho, lam) - 1))
+    first = 2 * np.array(scaled[1:]) - scaled[:-1]
+    found = finite_size_coefficient(tau, alpha, INF, rho, lam)
+    assert (4 * first[1] - first[0]) / 3 == pytest.approx(found, abs=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 10.0])
+@pytest.mark.parametrize("kappa", [0.5, 2.0, INF])
+@pytest.mark.parametrize("assignment", ["uniform", "balanced"])
+@pytest.mark.parametrize("test", ["icl", "idg"])
+def test_the_pole_is_as_strong_on_both_sides(alpha, kappa, assignment, test):
+    limit = pole_strength(alpha, kappa, 0.1, test=test)
+    error = icl_error if test == "icl" else idg_error
+    sides = 1 + 1e-7 * np.array([-1, 1])
+    assert error(sides, alpha, kappa, 0.1) * 1e-7 == pytest.approx([limit, limit], rel=1e-5)
+    slope = pole_strength(alpha, kappa, 0.1, d=1, test=test, assignment=assignment) / limit - 1
+    below = [
+        finite_size_coefficient(
+            1 - distance, alpha, kappa, 0.1, test=test, assignment=assignment
+        ) for distance in (0.002, 0.004, 0.006, 0.008)
+    ]  # fmt: skip
+    assert np.dot([4, -6, 4, -1], below) == pytest.approx(slope, rel=1e-5)
+
+
+def test_strength_of_the_pole_for_fresh_tasks():
+    s, q, rho = 1.1, 0.55, 0.1
+    c = 2 * s * q**4 + 4 * s * (rho + 3) * q**3 + (12 * rho**2 + 30 * rho + 11) * q**2
+    c = (c + (10 * rho**2 + 14 * rho + 1) * q + 2 * rho * s) / (s * (1 + q) ** 2 * (rho + q * s))
+    found = pole_strength(2.0, INF, 0.1, d=1) / pole_strength(2.0, INF, 0.1) - 1
+    assert found == pytest.approx(c, rel=1e-7)
+
+
+def test_contexts_of_pretraining_are_one_case_of_others():
+    point = {"tau": 0.6, "alpha": 2.0, "kappa": 0.8, "rho": 0.2, "lam": 0.1}
+    own = finite_size_coefficient(**point)
+    assert finite_size_coefficient(**point, alpha_test=2.0, rho_test=0.2) == pytest.approx(own)
+    assert finite_size_coefficient(**point, alpha_test=4.0) != pytest.approx(own)
+
+
+# --- the errors -----------------------------------------------------------------------------------
+
+
+def test_simulation_is_met_where_the_limit_is_not():
+    point = {"tau": 3.0, "alpha": 1.0, "kappa": 0.8, "rho": 0.1, "d": 20}
+    many = [runs.linear_attention(seed, **point) for seed in range(200)]
+    for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
+        values = np.array([run[name] for run in many])
+        mean, spread = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+        limit = error(*list(point.values())[:4])
+        c = 20 * np.log(error(**point) / error(3.0 * 20 / 21, *list(point.values())[1:4]))
+        allowed = 3 * spread + limit * (c / 20) ** 2
+        assert abs(error(**point) - mean) < allowed < abs(limit - mean)
+
+
+@pytest.mark.filterwarnings("ignore:the term of order")
+def test_forms_differ_by_the_second_order():
+    point = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+    d = np.array([40, 80, 160])
+    exp, linear, hybrid = (icl_error(**point, d=d, form=form) for form in FORMS)
+    for other in (linear, hybrid):
+        gaps = np.abs(exp - other)
+        assert np.all((gaps[:-1] / gaps[1:] > 3) & (gaps[:-1] / gaps[1:] < 5.5))
+
+
+def test_sizes_are_rounded_as_in_a_run():
+    # ℓ = 10 and k = 15 both times; n = 200.
+    rough = icl_error(0.5012, 0.51, 0.76, 0.1, d=20)
+    assert rough == icl_error(0.5, 0.5, 0.75, 0.1, d=20)
+
+
+def test_pole_is_where_it_is_at_every_size():
+    error = icl_error(1 + 1 / np.array([20, 50]), 1.0, 1.0, 0.1, d=[20, 50])
+    assert np.all(np.isinf(error))
+    assert np.isfinite(icl_error(1 + 1 / 20, 1.0, 1.0, 0.1, 0.1, d=20))
+
+
+def test_labels_and_shapes_are_kept():
+    tau, d = xr.DataArray([0.5, 2.0], dims="tau"), xr.DataArray([30, 60, 90], dims="d")
+    error = icl_error(tau, 1.0, 1.0, 0.1, d=d)
+    assert error.sizes == {"tau": 2, "d": 3}
+    assert float(error[1, 2]) == icl_error(2.0, 1.0, 1.0, 0.1, d=90)
+    assert pole_strength(1.0, [0.5, 1.0], 0.1, d=[[30], [60]]).shape == (2, 2)
+    assert isinstance(icl_error(0.5, 1.0, 1.0, 0.1, d=30), float)
+
+
+POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"d": 2.5}, "d must be a whole number of at least 1, got 2.5"),
+        ({"d": 0}, "d must be a whole number of at least 1, got 0"),
+        ({"tau": INF}, "tau must be finite at finite size, got inf"),
+        ({"alpha": INF}, "alpha must be finite at finite size, got inf"),
+        ({"lam": -0.1}, "lam must be finite and at least 0, got -0.1"),
+        ({"kappa": 0.01}, "kappa must be finite with k = kappa"),
+        ({"tau": 1e-5}, "tau must be finite with n = tau"),
+        ({"tasks": [1.0]}, "tasks must be None at finite size"),
+        ({"assignment": "fair"}, "assignment must be one of"),
+        ({"form": "square"}, "form must be one of"),
+        ({"form": "hybrid", "alpha_test": 2.0}, "form must be exp or linear"),
+        ({"d": 3000, "tau": 9003001 / 9e6}, "tau must be 1e-06 or further from the pole"),
+        ({"rho": 1e70, "kappa": INF}, "beyond floats at tau"),
+    ],
+)
+def test_what_is_not_covered_is_refused(change, said):
+    with pytest.raises(ValueError, match=said.replace("*", r"\*").replace("(", r"\(")):
+        icl_error(**POINT | change)
+
+
+def test_idg_has_no_other_context_at_finite_size():
+    with pytest.raises(ValueError, match="alpha_test must be None for the IDG error"):
+        idg_error(**POINT, alpha_test=2.0)
+    with pytest.raises(ValueError, match="see pole_strength"):
+        finite_size_coefficient(1.0, 1.0, 1.0, 0.1)
+
+
+def test_large_terms_are_told():
+    with pytest.warns(RuntimeWarning, match=r"order 1/d is \+0\.\d\d of the limit at d = 12"):
+        icl_error(1.2, 0.3, 1.0, 0.1, d=[12, 100])
+    with pytest.warns(RuntimeWarning, match="with 9 tasks"):
+        idg_error(6.0, 1.0, 0.3, 0.1, d=30)
