@@ -72,7 +72,7 @@ def finite_size_coefficient(
     Notes
     -----
     Tasks are on the sphere. The law of a context's features, the number of contexts per task and
-    the last coordinate of h all count to this order. Source: eq-finite-size in the book.
+    the last coordinate of h all count to this order. Source: eq-first-order in the book.
 
     Examples
     --------
