@@ -164,4 +164,5 @@ def pole_strength(
     near = (array[..., None] for array in (alpha, kappa, rho))
     points = _expansion.broadcast(1 + distance, *near, 0.0, np.nan, np.nan)
     limit, first = _expansion.to_first_order(test, assignment, *points)
-    return (strength * (1 + (first / limit) @ weights / d))[()]
+    coefficient = np.sum(first / limit * weights, axis=-1)
+    return (strength * (1 + coefficient / d))[()]
