@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, limit, structured
+from iclkit.theory import bayes, descent, finite, limit, structured
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
@@ -28,6 +28,8 @@ BROADCASTING = {
     theory.optimal_ridge: (RATIO | {"rho": 0.3}, {"test": "idg"}),
     theory.ridge_edge: (RATIO | {"rho": 0.3}, {}),
     theory.critical_noise: ({"tau": 0.7, "kappa": 1.5}, {"test": "icl"}),
+    theory.finite_size_coefficient: (POINT | OTHER, {"assignment": "balanced"}),
+    theory.pole_strength: ({"alpha": 2.0, "kappa": 0.6, "rho": 0.3, "d": 40}, {"test": "idg"}),
     theory.optimal_context: ({"tau": 0.7, "kappa": 1.5, "rho": 3.0}, {"test": "icl"}),
     bayes.ridge_error: (CONTEXT, {}),
     bayes.mutual_information: (CONTEXT, {}),
@@ -35,6 +37,8 @@ BROADCASTING = {
     descent.tied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
     descent.untied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
 }
+# With a dimension, one of the errors takes no other context.
+AT_SIZE = {theory.icl_error: POINT | OTHER | {"d": 40}, theory.idg_error: POINT | {"d": 40}}
 functions = pytest.mark.parametrize(
     "function", BROADCASTING, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}"
 )
@@ -44,12 +48,13 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (limit, bayes, structured, descent)
+        for module in (limit, finite, bayes, structured, descent)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))
     }
-    assert documented == {f: set(arguments) for f, (arguments, _) in BROADCASTING.items()}
+    known = {f: set(arguments) for f, (arguments, _) in BROADCASTING.items()}
+    assert documented == known | {f: known[f] | set(AT_SIZE[f]) for f in AT_SIZE}
 
 
 def broadcasting_by_docstring(function):
@@ -60,7 +65,8 @@ def broadcasting_by_docstring(function):
 
 def column(name, value, points):
     """An argument that varies along a dimension of its own, with labels and attributes."""
-    values = np.arange(points) + value if name == "depth" else value * 1.3 ** np.arange(points)
+    whole = name in ("depth", "d")
+    values = np.arange(points) + value if whole else value * 1.3 ** np.arange(points)
     labels = {f"d_{name}": (f"d_{name}", [f"{name}{i}" for i in range(points)], {"units": "1"})}
     return xr.DataArray(values, dims=f"d_{name}", coords=labels, name=name, attrs={"of": name})
 
@@ -99,6 +105,19 @@ def test_labels_beside_a_law_of_tasks(error):
     for i, j in np.ndindex(3, 2):
         one = error(float(tau[i]), 2.0, float(kappa[j]), 0.3, tasks=([0.5, 2.0], [0.7, 0.3]))
         assert found.transpose("d_tau", "d_kappa")[i, j] == one
+
+
+@pytest.mark.parametrize("error", AT_SIZE)
+def test_labels_beside_a_dimension(error):
+    for name, value in AT_SIZE[error].items():
+        for other in AT_SIZE[error].keys() - {name}:
+            columns = {name: column(name, value, 3), other: column(other, AT_SIZE[error][other], 2)}
+            found = error(**(AT_SIZE[error] | columns))
+            found = found.transpose(f"d_{name}", f"d_{other}")
+            assert found.shape == (3, 2)
+            last = {key: float(array[-1]) for key, array in columns.items()}
+            assert found[-1, -1] == error(**(AT_SIZE[error] | last))
+            xr.testing.assert_identical(found[f"d_{name}"], columns[name][f"d_{name}"])
 
 
 @functions

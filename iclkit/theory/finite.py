@@ -77,7 +77,7 @@ def finite_size_coefficient(
     Notes
     -----
     Tasks are on the sphere. The law of a context's features, the number of contexts per task and
-    the last coordinate of h all count to this order. Source: eq-finite-size in the book.
+    the last coordinate of h all count to this order. Source: eq-first-order in the book.
 
     Examples
     --------
@@ -177,4 +177,5 @@ def pole_strength(
     near = (array[..., None] for array in (alpha, kappa, rho))
     points = _expansion.broadcast(1 + distance, *near, 0.0, np.nan, np.nan)
     limit, first = _expansion.to_first_order(test, assignment, *points)
-    return (strength * (1 + (first / limit) @ weights / d))[()]
+    coefficient = np.sum(first / limit * weights, axis=-1)
+    return (strength * (1 + coefficient / d))[()]

@@ -192,7 +192,7 @@ def icl_error(
     -----
     Source: eq-icl-error and eq-other-context, and for `tasks`
     eq-structured-errors, in the book;
-    at finite d, eq-finite-size.
+    at finite d, eq-first-order.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def idg_error(
     -----
     Source: eq-idg-error and eq-other-context, and for `tasks`
     eq-structured-errors, in the book;
-    at finite d, eq-finite-size.
+    at finite d, eq-first-order.
 
     Examples
     --------

@@ -44,7 +44,8 @@ POINT = {"d": 12, "tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.1}
 def test_result_is_labelled():
     result = simulate(**POINT, lam=0.1, runs=3, seed=4)
     assert result.sizes == {"run": 3}
-    assert set(result.data_vars) == {"icl_error", "idg_error"}
+    errors = {"icl_error", "idg_error"}
+    assert set(result.data_vars) == errors | {f"{error}_theory" for error in errors}
     assert {name: result.attrs[name] for name in POINT} == POINT
     assert (result.attrs["n"], result.attrs["k"], result.attrs["ell"]) == (72, 6, 12)
     assert result.attrs["lam"] == 0.1 and result.attrs["assignment"] == "uniform"
