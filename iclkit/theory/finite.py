@@ -64,7 +64,7 @@ def finite_size_coefficient(
     Returns
     -------
     float or array
-        c, broadcast over the arguments. It has 12 digits where the error is of order one, and
+        c, broadcast over the arguments. It has eleven digits where the error is of order one, and
         fewer near the pole, where what is lost grows like 1/((τ − 1)² + λ), or for contexts of more
         than 10⁶ d tokens.
 
