@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from iclkit.theory import _equivalent, _first_order, _fresh
 FORMS = ("exp", "linear", "hybrid")
 _ENDLESS = 1e9  # κ that stands for ∞ with a ridge: larger ones lose digits, smaller ones differ
 _CLOSE = 1e-6  # to the pole, where the terms of c have lost their digits
+_LOST = 1e-4  # of the limit, by differences that the first order is made of, too
 
 
 def error(
@@ -39,20 +41,50 @@ def error(
     ell = _validate.sizes("alpha", alpha, size, "ell = alpha * d")
     endless = np.isinf(kappa)
     k = _validate.sizes("kappa", np.where(endless, 1.0, kappa), size, "k = kappa * d")
+    seen = np.ones(k.shape)  # share of the tasks that have a context
+    if assignment == "balanced":
+        # With as many tasks as contexts or more, n tasks have one each, and new ones are fresh.
+        seen = np.where(endless, 1.0, np.minimum(n / k, 1.0))
+        k, endless = np.minimum(k, n), endless | ((k >= n) & (test == "icl"))
     kappa, tau, alpha = np.where(endless, np.inf, k / size), n / (size * (size + 1)), ell / size
     pole = (tau == 1) & (lam == 0)
     away = np.where(pole, 2.0, tau)
-    limit, first = to_first_order(test, assignment, away, alpha, kappa, rho, lam, *other)
-    growth = first / limit / size
-    _warn(np.where(pole, 0.0, growth), np.where(endless, np.inf, k), size)
+    at = (away, alpha, kappa, rho, lam)
+    whole: Any = None
     if form == "hybrid":
-        kappa = np.full_like(kappa, np.inf)
-        fresh, fresh_first = to_first_order("icl", assignment, away, alpha, kappa, rho, lam, *other)
         whole = np.vectorize(_fresh.leave_one_out, otypes=[float])(size, n + pole, ell, rho, lam)
-        result = limit * (whole / fresh) * np.exp(growth - fresh_first / fresh / size)
-    else:
-        result = limit * (np.exp(growth) if form == "exp" else 1 + growth)
+    result, growth = _in_form(form, whole, size, test, assignment, *at, *other)
+    _warn(np.where(pole, 0.0, growth), np.where(endless, np.inf, k), size)
+    if test == "idg" and np.any(seen < 1):
+        at = (away, alpha, np.full_like(kappa, np.inf), rho, lam)
+        fresh, _ = _in_form(form, whole, size, "icl", assignment, *at, *other)
+        result = np.where(seen < 1, seen * result + (1 - seen) * fresh, result)
     return np.where(pole, np.inf, result)[()]
+
+
+def _in_form(
+    form: str,
+    whole: Any,
+    size: np.ndarray,
+    test: str,
+    assignment: str,
+    tau: Any,
+    alpha: Any,
+    kappa: Any,
+    rho: Any,
+    lam: Any,
+    *other: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return an error in one of the forms, and its first order over the limit."""
+    limit, first = to_first_order(test, assignment, tau, alpha, kappa, rho, lam, *other)
+    growth = first / limit / size
+    if form == "linear":
+        return limit * (1 + growth), growth
+    if form == "exp":
+        return limit * np.exp(growth), growth
+    at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
+    fresh, fresh_first = to_first_order("icl", assignment, *at, *other)
+    return limit * (whole / fresh) * np.exp(growth - fresh_first / fresh / size), growth
 
 
 def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndarray, ...]:
@@ -85,12 +117,6 @@ def broadcast(*values: Any) -> list[np.ndarray]:
     return [np.array(value) for value in np.broadcast_arrays(*values)]
 
 
-def _limit(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> np.ndarray:
-    q = (1 + rho) / alpha
-    solution = _equivalent.equivalent(tau, q, kappa, lam)
-    return _equivalent.errors(solution, tau, kappa, rho, q, rho, q)[0]
-
-
 def to_first_order(
     test: str,
     assignment: str,
@@ -115,22 +141,25 @@ def to_first_order(
     rho_test = np.where(np.isnan(rho_test), rho, rho_test)
     endless = np.isinf(kappa)
     balanced = (assignment == "balanced") & ~endless
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of that is refused below
+    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # refused below
         found = _first_order.corrections(
             tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced
         )
+        solution = _equivalent.equivalent(tau, q, kappa, lam)
+        icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
         if test == "idg":
-            limit, first = found.idg, found.idg_1
+            limit, difference, first = idg, found.idg, found.idg_1
         else:
-            q = (1 + rho_test) / alpha_test
-            limit = 1 + rho_test - 2 * found.trace + (1 + q) * found.square
-            first = -2 * found.trace_1 + (1 + q) * found.square_1
+            limit = icl
+            difference = 1 + rho_test - 2 * found.trace + (1 + q_test) * found.square
+            first = -2 * found.trace_1 + (1 + q_test) * found.square_1
             first = first + found.square / alpha_test + (1 + rho_test) ** 2 * found.last
         explicit = endless & (lam == 0) & own
-        q = (1 + rho) / alpha
         first = np.where(explicit, _fresh.first_order(tau, q, rho), first)
-        limit = np.where(endless & own, _limit(tau, alpha, kappa, rho, lam), limit)
-    beyond = ~np.isfinite(first) | ~np.isfinite(limit)
+        # What the limit has lost where it is a difference, the first order has lost, too.
+        lost = np.abs(difference / limit - 1)
+        beyond = ~np.isfinite(first / limit) | ~(explicit | (lost < _LOST))
     if np.any(beyond):
         at = ", ".join(
             f"{name} = {value[beyond].flat[0]:g}"
@@ -142,19 +171,30 @@ def to_first_order(
     return limit, first
 
 
+def _callers_level() -> int:
+    """Return the stack level, for who asks, of the line outside that called the package."""
+    frame, level = inspect.currentframe(), 0
+    # With labels, xarray is in between.
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("iclkit", "xarray"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _warn(growth: np.ndarray, k: np.ndarray, d: np.ndarray) -> None:
+    if not growth.size:
+        return
     worst = np.abs(growth).argmax()
     if np.abs(growth).flat[worst] > 1 / 3:
         warnings.warn(
             f"the term of order 1/d is {growth.flat[worst]:+.2f} of the limit at "
             f"d = {d.flat[worst]:g}: terms that are left out may be as large as its square",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=_callers_level(),
         )
     if np.any(k <= 10):
         warnings.warn(
             f"with {k.min():g} tasks, terms of order 1/k² that are left out can be several per "
             "cent: the expansion is for k above 10",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=_callers_level(),
         )

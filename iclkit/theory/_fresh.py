@@ -73,14 +73,16 @@ def leave_one_out(d: int, n: int, ell: int, rho: float, lam: float) -> float:
 
     # With few contexts the penalty is most of it; from there c falls towards the solution.
     log_c = np.zeros(2) if n >= d * (d + 1) else np.full(2, -np.log(penalty))
-    for _ in range(20):
-        log_c = log_c - np.log1p(excess(log_c)[0])
-    found = root(excess, log_c, jac=True, tol=1e-14)
-    c = np.exp(found.x)
-    missed, change = excess(found.x)
+    with np.errstate(all="ignore"):  # what comes of that is refused below
+        for _ in range(20):
+            log_c = log_c - np.log1p(excess(log_c)[0])
+        found = root(excess, log_c, jac=True, tol=1e-14)
+        c = np.exp(found.x)
+        missed, change = excess(found.x)
     if not np.abs(missed).max() < 1e-10:
-        raise ArithmeticError(
-            f"no solution was found at d = {d}, n = {n}, ell = {ell}, rho = {rho}, lam = {lam}"
+        raise ValueError(
+            f"the hybrid form is beyond floats at d = {d:g}, n = {n:g}, ell = {ell:g}, "
+            f"rho = {rho:g}, lam = {lam:g}"
         )
     seen = 1 / (one + c[0] * slope[0] + c[1] * slope[1])
     trace = c[0] * (mean * overlap * seen).sum()

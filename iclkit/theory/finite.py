@@ -20,6 +20,8 @@ from iclkit.data.tasks import ASSIGNMENTS
 from iclkit.theory import _equivalent, _expansion
 
 _TESTS = ("icl", "idg")
+# From the pole of a strength to the next singularity of c; closer ones leave no digits.
+_NEAREST = 2e-3
 
 
 @labelled()
@@ -52,7 +54,9 @@ def finite_size_coefficient(
     test : {"icl", "idg"}
         The error on new tasks or on the pretraining tasks.
     assignment : {"uniform", "balanced"}
-        How contexts pick their task, see `iclkit.data.assign_tasks`.
+        How contexts pick their task, see `iclkit.data.assign_tasks`. Balanced is for many contexts
+        of each task, n/k of them; at κ = ∞, where each context has a task of its own, both are the
+        same.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts, for new tasks only; by default those of
         pretraining.
@@ -60,14 +64,15 @@ def finite_size_coefficient(
     Returns
     -------
     float or array
-        c, broadcast over the arguments. It has 12 digits, and fewer near the pole, where what is
-        lost grows like 1/((τ − 1)² + λ), or for contexts of more than 10⁶ d tokens.
+        c, broadcast over the arguments. It has eleven digits where the error is of order one, and
+        fewer near the pole, where what is lost grows like 1/((τ − 1)² + λ), or for contexts of more
+        than 10⁶ d tokens.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or (τ − 1)² + λ is below 1e-12, where
-        `iclkit.theory.pole_strength` has the answer.
+        If an argument is outside its range; if (τ − 1)² + λ is below 1e-12, where
+        `iclkit.theory.pole_strength` has the answer; or if no digits would be left.
 
     Notes
     -----
@@ -124,12 +129,12 @@ def pole_strength(
     -------
     float or array
         A, the same on both sides of the pole, broadcast over the arguments. The coefficient c is
-        extrapolated to the pole, and has seven digits.
+        extrapolated to the pole, and has seven digits, or four with long contexts at κ close to 1.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or no digits would be left.
 
     Notes
     -----
@@ -158,8 +163,16 @@ def pole_strength(
     strength = strength * ((1 + q) * m if test == "icl" else 1.0)
     if np.all(np.isinf(d)):
         return strength[()]
-    # A polynomial through points above the pole, which are far enough from it to have digits.
-    distance = 0.002 * np.arange(1, 7)
+    # A polynomial through points above the pole, which are far enough from it to have digits. With
+    # long contexts c changes fast near τ = κ, where it has a branch point off the real axis.
+    away = np.hypot(_equivalent.one_minus_ratio(1.0, kappa), 2 * np.sqrt(q))
+    if np.any(away < _NEAREST):
+        worst = away.argmin()
+        raise ValueError(
+            f"alpha must be at most {4 * (1 + rho.flat[worst]) / _NEAREST**2:g} at finite size for "
+            f"kappa = {kappa.flat[worst]:g}, close to 1, got {alpha.flat[worst]:g}"
+        )
+    distance = np.minimum(0.002, 0.008 * away)[..., None] * np.arange(1, 7)
     weights = np.array([6, -15, 20, -15, 6, -1])  # of its value at the pole
     near = (array[..., None] for array in (alpha, kappa, rho))
     points = _expansion.broadcast(1 + distance, *near, 0.0, np.nan, np.nan)

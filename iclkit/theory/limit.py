@@ -155,14 +155,16 @@ def icl_error(
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
-        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere.
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere. It
+        does not hold close to the pole, for d·|n/(d(d + 1)) − 1| of order one or less.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
     form : {"exp", "linear", "hybrid"}
         With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
-        all orders. They differ by terms of order 1/d².
+        all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
+        negative where c < −d.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -245,14 +247,16 @@ def idg_error(
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
-        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere.
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere. It
+        does not hold close to the pole, for d·|n/(d(d + 1)) − 1| of order one or less.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
     form : {"exp", "linear", "hybrid"}
         With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
-        all orders. They differ by terms of order 1/d².
+        all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
+        negative where c < −d.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.

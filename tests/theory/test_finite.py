@@ -333,6 +333,85 @@ def test_idg_has_no_other_context_at_finite_size():
         finite_size_coefficient(1.0, 1.0, 1.0, 0.1)
 
 
+@pytest.mark.filterwarnings("ignore:the term of order", "ignore:with .* tasks")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tau", [0.3, 0.9, 3.0])
+def test_balanced_contexts_of_more_tasks_than_there_are(form, tau):
+    d = 30
+    n = round(tau * d * (d + 1))
+    point = {"tau": n / d**2, "alpha": 100.0, "rho": 0.1, "d": d, "form": form}
+    k = np.array([n - 1, n, n + 1, 10 * n, 1000 * n])
+    fresh = icl_error(**point, kappa=INF, assignment="balanced")
+    assert fresh == icl_error(**point, kappa=INF)
+    new = icl_error(**point, kappa=k / d, assignment="balanced")
+    assert np.all(new[1:] == fresh)
+    assert new[0] == pytest.approx(fresh, rel=0.005)  # of order 1/d²
+    # n tasks have one context each, and the other k − n are as good as new.
+    old = idg_error(**point, kappa=k / d, assignment="balanced")
+    assert old[0] == pytest.approx(old[1], rel=1e-3)
+    share = np.minimum(n / k[1:], 1)
+    assert old[1:] == pytest.approx(share * old[1] + (1 - share) * fresh, rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1e3, 1e4, 1e5])
+@pytest.mark.parametrize("kappa", [0.97, 1.0, 1.02])
+@pytest.mark.parametrize("test", ["icl", "idg"])
+def test_strength_of_the_pole_where_the_coefficient_changes_fast(alpha, kappa, test):
+    slope = pole_strength(alpha, kappa, 0.1, d=1, test=test)
+    slope = slope / pole_strength(alpha, kappa, 0.1, test=test) - 1
+    step = 0.004 * min(0.25, np.hypot(1 - 1 / kappa, 2 * np.sqrt(1.1 / alpha)))
+    below = finite_size_coefficient(1 - step * np.arange(1, 5), alpha, kappa, 0.1, test=test)
+    assert np.dot([4, -6, 4, -1], below) == pytest.approx(slope, rel=1e-4)
+    with pytest.raises(ValueError, match="alpha must be at most .* for kappa = 1, close to 1"):
+        pole_strength([alpha, 1e8], 1.0, 0.1, d=30, test=test)
+
+
+@settings(max_examples=100)
+@given(
+    st.floats(-8, 8),
+    st.floats(-40, 40),
+    st.floats(-40, 40),
+    st.one_of(st.none(), st.floats(-40, 20)),
+    st.one_of(st.none(), st.floats(-40, 40)),
+    st.sampled_from(["icl", "idg"]),
+)
+def test_coefficient_is_a_number_or_refused(tau, alpha, kappa, rho, lam, test):
+    rho, lam = (0.0 if power is None else 10**power for power in (rho, lam))
+    tau, alpha, kappa = 10**tau, 10**alpha, 10**kappa
+    for function, args in (
+        (finite_size_coefficient, (tau, alpha, kappa, rho, lam)),
+        (pole_strength, (alpha, kappa, rho)),
+    ):
+        extra = {"d": 10**6} if function is pole_strength else {}
+        try:
+            found = function(*args, **extra, test=test)
+        except ValueError as problem:
+            assert str(problem).startswith(("the expansion in 1/d is", "tau must", "alpha must"))
+        else:
+            assert np.isfinite(found)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("error", [icl_error, idg_error])
+def test_nothing_of_nothing(error, form):
+    for name in ("d", "tau", "kappa", "lam"):
+        assert error(**POINT | {name: [], "form": form}).shape == (0,)
+
+
+def test_hybrid_form_beyond_floats_is_refused():
+    with pytest.raises(ValueError, match="the hybrid form is beyond floats at d = 34"):
+        icl_error(8579 / 34**2, 808 / 34, 300.0, 7.8e17, d=34, form="hybrid")
+
+
+@pytest.mark.parametrize("error", [icl_error, idg_error])
+@pytest.mark.parametrize("d", [12, [12, 13], xr.DataArray([12, 13], dims="d")], ids=type)
+def test_warnings_are_of_the_line_that_called(error, d):
+    with pytest.warns(RuntimeWarning) as told:
+        error(1.2, 1.0, 0.5, 0.1, d=d)
+    assert len(told) == 2
+    assert {warning.filename for warning in told} == {__file__}
+
+
 def test_large_terms_are_told():
     with pytest.warns(RuntimeWarning, match=r"order 1/d is \+0\.\d\d of the limit at d = 12"):
         icl_error(1.2, 0.3, 1.0, 0.1, d=[12, 100])
