@@ -127,8 +127,13 @@ def to_first_order(
     lam: np.ndarray,
     alpha_test: np.ndarray,
     rho_test: np.ndarray,
+    *,
+    effect: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an error's limit and what comes to it times 1/d, at arrays of one shape."""
+    """Return an error's limit and what comes to it times 1/d, at arrays of one shape.
+
+    With the name of an effect, only what comes by that.
+    """
     close = (tau - 1) ** 2 + lam < _CLOSE**2
     if np.any(close):
         raise ValueError(
@@ -148,14 +153,15 @@ def to_first_order(
         )
         solution = _equivalent.equivalent(tau, q, kappa, lam)
         icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
-        if test == "idg":
-            limit, difference, first = idg, found.idg, found.idg_1
-        else:
+        limit, difference = idg, found.idg
+        if test == "icl":
             limit = icl
             difference = 1 + rho_test - 2 * found.trace + (1 + q_test) * found.square
-            first = -2 * found.trace_1 + (1 + q_test) * found.square_1
-            first = first + found.square / alpha_test + (1 + rho_test) ** 2 * found.last
-        explicit = endless & (lam == 0) & own
+        effects = _effects(test, found, alpha_test, rho_test)
+        first = effects.sum(axis=-1)
+        if effect is not None:
+            first = effects[..., _first_order.EFFECTS.index(effect)]
+        explicit = endless & (lam == 0) & own & (effect is None)
         first = np.where(explicit, _fresh.first_order(tau, q, rho), first)
         # What the limit has lost where it is a difference, the first order has lost, too.
         lost = np.abs(difference / limit - 1)
@@ -169,6 +175,21 @@ def to_first_order(
         )
         raise ValueError(f"the expansion in 1/d is beyond floats at {at}")
     return limit, first
+
+
+def _effects(
+    test: str, found: _first_order.Corrections, alpha_test: np.ndarray, rho_test: np.ndarray
+) -> np.ndarray:
+    """Return what comes to an error times 1/d by each effect, along a last axis."""
+    if test == "idg":
+        return found.idg_1
+    q_test = (1 + rho_test) / alpha_test
+    effects: np.ndarray = -2 * found.trace_1 + (1 + q_test)[..., None] * found.square_1
+    names = _first_order.EFFECTS
+    effects[..., names.index("last coordinate")] += (1 + rho_test) ** 2 * found.last
+    # The features of a test context, too, have a length that fluctuates.
+    effects[..., names.index("its fluctuations")] += found.square / alpha_test
+    return effects
 
 
 def _callers_level() -> int:

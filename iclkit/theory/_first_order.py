@@ -20,11 +20,18 @@ from iclkit.theory._jets import Jet, constant, where
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
+# What makes up the first order, as the chapter names it; the last is n/(d(d + 1)) for n/d².
+EFFECTS = (
+    "few contexts", "spread of tasks", "mixed blocks", "one task at a time", "length of a context",
+    "its fluctuations", "assignment", "last coordinate", "count",
+)  # fmt: skip
+
+
 class Corrections(NamedTuple):
-    """Limits, and what comes to them times 1/d, of what the errors are made of."""
+    """Limits of what the errors are made of, and what comes to them times 1/d by each effect."""
 
     trace: np.ndarray  # tr Γ
-    trace_1: np.ndarray
+    trace_1: np.ndarray  # with an axis of EFFECTS, the last one, as the others of first order
     square: np.ndarray  # tr ΓΓᵀ
     square_1: np.ndarray
     last: np.ndarray  # squares of the last column
@@ -115,6 +122,12 @@ def _second(y: np.ndarray, t_w: Jet, mu: Jet, state: _State) -> _Second:
     )
 
 
+def _beside(*effects: Jet) -> Jet:
+    """Return one jet with the effects along its last axis."""
+    parts = np.broadcast_arrays(*(effect.parts for effect in effects))
+    return Jet(np.concatenate(parts, axis=-1))
+
+
 def corrections(
     tau: np.ndarray,
     alpha: np.ndarray,
@@ -168,23 +181,22 @@ def corrections(
     sum_zeta = inner.T_zeta.sum(dy)
 
     ff, tt = f * f, t_w * t_w
-    noise = q * t_zeta * v
-    plain = 0.5 * (-(nu * x)).log1p() + (ff + V_f)
-    plain = plain + (2 / alpha - q / scale) * (nu * t_zeta * v)
-    plain = plain - 2 * nu * noise * (t_w * l * v) - nu * noise * noise
+    ratio, noise = ff / tt, q * t_zeta * v
     pair = k_1 * k_1 + v * k_2
-    plain = plain - nu * ((2 / alpha - q / scale) * (t_x * t_x) * pair)
-    plain = plain - nu * ((1 / alpha) * noise * noise + (4 / alpha) * q * (t_x * t_zeta * k_1 * v))
-    plain = plain - uniform * (0.5 * (nu * x / room))
-    ratio = ff / tt
-    omega = kappa * plain + (0.5 * ratio - (ff + V_f) / tt) * sum_w
-    omega = omega + q * (a * b - nu * pair) * sum_x - q**2 * (nu * v * v) * sum_zeta
+    few = 0.5 * kappa * (-(nu * x)).log1p()
+    spread = (ff + V_f) * (constant(kappa) - sum_w / tt)
     twisted = v * (nu - z * f - nu * f) / t_w + nu * k_1 * k_1
-    omega = omega - ratio * (
-        V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx
-    )
+    mixed = -ratio * (V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx)
+    single = 0.5 * ratio * sum_w + q * (a * b) * sum_x
+    length = (2 / alpha - q / scale) * (t_zeta * v) - 2 * noise * (t_w * l * v) - noise * noise
+    twice = (2 / alpha - q / scale) * (t_x * t_x) * pair + (1 / alpha) * noise * noise
+    twice = kappa * (twice + (4 / alpha) * q * (t_x * t_zeta * k_1 * v))
+    twice = twice + q * pair * sum_x + q**2 * (v * v) * sum_zeta
     held = constant(ridge) + scale**2 * kappa * a
-    omega = omega + held.log()
+    omega = _beside(
+        few, spread, mixed, single, kappa * nu * length, -nu * twice,
+        -0.5 * uniform * kappa * (nu * x / room), held.log(),
+    )  # fmt: skip
 
     # d/dτ of what depends on τ through P = τλ and ν = τ/κ.
     def along(parts: np.ndarray) -> np.ndarray:
@@ -195,23 +207,32 @@ def corrections(
     trace, last = (traced[0] + 1) / 2, held.inverse().parts[1, 0]
     missed = (1 / v).parts[1]
 
+    # What a context that is added has in its leverage beyond the mean: the variance of that.
     T_w, T_x, T_zeta = _second(kappa, t_w, mu, state)
-    V = 2 * (tt * L_2 + 2 * q * (t_w * t_zeta * l) + q**2 * (t_zeta * t_zeta))
-    V = V + 4 * (l * l) * ((2 / alpha - q / scale) * (t_x * t_x) + q * T_x)
-    V = V + (8 / alpha) * q * (l * t_x * t_zeta) + (2 / alpha) * q**2 * (t_zeta * t_zeta)
-    V = V + 2 * q**2 * T_zeta + 2 * (L_2 * L_2) * (T_w - tt)
+    norm = 2 * (tt * L_2 + 2 * q * (t_w * t_zeta * l) + q**2 * (t_zeta * t_zeta))
+    twice = 4 * (l * l) * ((2 / alpha - q / scale) * (t_x * t_x) + q * T_x)
+    twice = twice + (8 / alpha) * q * (l * t_x * t_zeta) + (2 / alpha) * q**2 * (t_zeta * t_zeta)
+    twice = twice + 2 * q**2 * T_zeta
     own = x / (v * room)
-    V = V + uniform * (nu * own * own)
+    none, half = constant(np.zeros_like(t)), 0.5 * (v * v)
+    added = _beside(
+        none, half * (2 * (L_2 * L_2) * (T_w - tt)), none, none, half * norm, half * twice,
+        half * (uniform * (nu * own * own)) - (1 - uniform) * 0.5 * (x / room), none,
+    )  # fmt: skip
     # The derivative by ν, times 1/κ, as a jet; it is needed without further derivatives.
     along_nu = Jet(np.zeros_like(omega.parts))
     along_nu.parts[:, 0] = omega.parts[:, 3] / kappa
-    inside = along_nu - (1 - uniform) * 0.5 * (x / room) + 0.5 * (v * v) * V
-    idg_1 = (inside / v).parts[1, 0] + along(missed)
+    idg_1 = ((along_nu + added) / v).parts[1, 0]
 
-    values = (
-        trace, along(traced) / 2 - omega.parts[1, 2] / 2,
-        squared[0], omega.parts[1, 1] + along(squared), last, missed[0], idg_1,
-    )  # fmt: skip
-    return Corrections(
-        *(np.broadcast_to(value[:, 0], tau.shape[:1]).reshape(shape) for value in values)
+    limits = (trace, squared[0], last, missed[0])
+    trace, square, last, idg = (
+        np.broadcast_to(value[:, 0], tau.shape[:1]).reshape(shape) for value in limits
     )
+    firsts = (
+        (-omega.parts[1, 2] / 2, along(traced) / 2), (omega.parts[1, 1], along(squared)),
+        (idg_1, along(missed)),
+    )  # fmt: skip
+    trace_1, square_1, idg_1 = (
+        np.concatenate(pair, axis=1).reshape(*shape, len(EFFECTS)) for pair in firsts
+    )
+    return Corrections(trace, trace_1, square, square_1, last, idg, idg_1)

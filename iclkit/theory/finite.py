@@ -18,6 +18,7 @@ from iclkit import _validate
 from iclkit._labels import labelled
 from iclkit.data.tasks import ASSIGNMENTS
 from iclkit.theory import _equivalent, _expansion
+from iclkit.theory._first_order import EFFECTS
 
 _TESTS = ("icl", "idg")
 # From the pole of a strength to the next singularity of c; closer ones leave no digits.
@@ -36,6 +37,7 @@ def finite_size_coefficient(
     assignment: str = "uniform",
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
+    effect: str | None = None,
 ) -> Any:
     """Coefficient c of an error e·(1 + c/d + O(d⁻²)) at finite size.
 
@@ -60,6 +62,12 @@ def finite_size_coefficient(
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts, for new tasks only; by default those of
         pretraining.
+    effect : str, optional
+        The part of c that comes by one effect, of these: "few contexts", "spread of tasks",
+        "mixed blocks", "one task at a time", "length of a context", "its fluctuations",
+        "assignment", "last coordinate", and "count", which is that of contexts per d(d + 1) and
+        not per d². All parts add up to c; for the error on the pretraining tasks, each holds what
+        it does to the fit, and to the leverage of a context that is added.
 
     Returns
     -------
@@ -90,10 +98,12 @@ def finite_size_coefficient(
     """
     _validate.choice("test", test, _TESTS)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
+    if effect is not None:
+        _validate.choice("effect", effect, EFFECTS)
     point = _expansion.point(tau, alpha, kappa, rho, lam)
     other = _expansion.other_test(test, alpha_test, rho_test)
     limit, first = _expansion.to_first_order(
-        test, assignment, *_expansion.broadcast(*point, *other)
+        test, assignment, *_expansion.broadcast(*point, *other), effect=effect
     )
     return (first / limit)[()]
 

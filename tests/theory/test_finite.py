@@ -11,6 +11,7 @@ from test_limit import exact_errors
 from iclkit import runs
 from iclkit.theory import finite_size_coefficient, icl_error, idg_error, pole_strength
 from iclkit.theory._expansion import FORMS
+from iclkit.theory._first_order import EFFECTS
 from iclkit.theory._fresh import first_order, leave_one_out
 from iclkit.theory._jets import constant
 
@@ -145,6 +146,27 @@ def test_coefficients_agree_with_40_digits(seed):
             found = finite_size_coefficient(**point, test=test)
             lost = 1e-16 / (point["tau"] - 1) ** 2
             assert abs(found - exact) <= (1e-11 + 10 * lost) * max(1, abs(exact)), (point, test)
+
+
+@pytest.mark.parametrize("test", ["icl", "idg"])
+@pytest.mark.parametrize("assignment", ["uniform", "balanced"])
+def test_effects_add_up_and_are_where_they_should_be(test, assignment):
+    tau, alpha, kappa = np.array([0.5, 2.0]), np.array([1.0, 10.0]), np.array([0.5, 3.0])
+    at = (tau, alpha, kappa, 0.2, np.array([0.0, 0.1]))
+    kind = {"test": test, "assignment": assignment}
+    parts = {e: finite_size_coefficient(*at, **kind, effect=e) for e in EFFECTS}
+    whole = finite_size_coefficient(*at, **kind)
+    np.testing.assert_allclose(sum(parts.values()), whole, rtol=1e-12)
+    assert (parts["assignment"] == 0).all() == (test == "icl" and assignment == "balanced")
+    # With fresh tasks nothing is left of those that need several contexts of one task.
+    for effect in ("spread of tasks", "mixed blocks", "one task at a time"):
+        fresh = finite_size_coefficient(*at[:2], 1e6, *at[3:], **kind, effect=effect)
+        assert np.abs(parts[effect]).max() > 1e-3 > 10 * np.abs(fresh).max(), effect
+    # The count moves the limit, and nothing else does.
+    error = {"icl": icl_error, "idg": idg_error}[test]
+    step = 1e-5
+    slope = error(tau * (1 + step), *at[1:]) - error(tau * (1 - step), *at[1:])
+    np.testing.assert_allclose(parts["count"], slope / (2 * step) / error(*at), rtol=1e-7)
 
 
 # --- other routes to the same numbers -------------------------------------------------------------
