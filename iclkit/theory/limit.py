@@ -648,11 +648,12 @@ def _errors(
     if not law.isotropic:
         return _structured.errors(law, numbers, *test)
     # In closed form, each error in units of the variance of its tasks.
-    alpha_test, rho_test = test
-    point = law.scaled(*numbers)
-    idg = _isotropic_errors(*point, alpha_test / law.rank, rho_test / law.unit)[1]
-    icl = _isotropic_errors(*point, alpha_test / law.rank, rho_test / law.test_unit)[0]
-    return law.test_unit * icl, law.unit * idg
+    alpha_test, rho_test = test[0] / law.rank, test[1]
+    point, own, new = law.scaled(*numbers), law.unit, law.test_unit
+    icl, idg = _isotropic_errors(*point, alpha_test, rho_test / own)
+    if new != own:
+        icl = _isotropic_errors(*point, alpha_test, rho_test / new)[0]
+    return new * icl, own * idg
 
 
 def _isotropic_errors(
