@@ -37,6 +37,11 @@ class Setting(NamedTuple):
         return self.token_unit * self.task_unit
 
     @property
+    def ridge_unit(self) -> float:
+        """Unit of a ridge."""
+        return self.unit * self.token_unit**2 / self.rank**3
+
+    @property
     def test_unit(self) -> float:
         """Mean of tokens times tasks at test, in the units of the arguments."""
         tasks = self.test_tasks if self.test_tasks.ndim == 1 else np.diag(self.test_tasks)
@@ -57,8 +62,7 @@ class Setting(NamedTuple):
     ) -> tuple[Any, Any, Any, Any, Any]:
         """Return the numbers of a point in these units."""
         r = self.rank
-        lam = lam / self.token_unit**2 / self.unit * r**3
-        return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam
+        return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam / self.ridge_unit
 
 
 def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setting:

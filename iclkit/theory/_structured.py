@@ -122,12 +122,20 @@ def solved(law: Setting, point: Point, at: Nodes) -> tuple[np.ndarray, ...]:
     return icl, idg, xi
 
 
+def effective_ridge(law: Setting, numbers: list[np.ndarray]) -> np.ndarray:
+    """Return ξ, in the unit of λ, at checked numbers."""
+    arrays = [np.array(a, dtype=float) for a in np.broadcast_arrays(*numbers)]
+    point = in_units(law, *(a.ravel() for a in (*arrays, arrays[1], arrays[3])))
+    (xi,) = _in_parts(law, point, _ridged)
+    return np.reshape(xi * law.ridge_unit, arrays[0].shape)
+
+
 def best_ridge(law: Setting, numbers: list[np.ndarray], test: int) -> np.ndarray:
     """Return the ridge at which the ICL error (0) or the IDG error (1) is least."""
     arrays = np.broadcast_arrays(*numbers)
     tau, alpha, kappa, rho, lam = (np.array(a, dtype=float).ravel() for a in arrays)
     point = in_units(law, tau, alpha, kappa, rho, lam, alpha, rho)
-    *_, least = _in_parts(law, point, lambda *given: (*solved(*given), solved(*given)[-1]))
+    (least,) = _in_parts(law, point, _ridged)
     with np.errstate(over="ignore"):
         scale = (point.q + 1) * (1 + 1 / point.tau)
     quiet = point._replace(rho_test=np.zeros_like(rho))
@@ -154,8 +162,13 @@ def best_ridge(law: Setting, numbers: list[np.ndarray], test: int) -> np.ndarray
         better = at_best < np.where(tau == 1, np.inf, at_zero) * (1 - 4 * np.finfo(float).eps)
         xi = xi * np.exp(_minimum.stationary(lambda off: fitted(xi * np.exp(off), rows)[test]))
         ridge = np.where(better, xi * fitted(xi, rows)[2], 0.0)
-    ridge = np.maximum(ridge, 0.0) * (law.token_unit**2 * law.unit / law.rank**3)
-    return ridge.reshape(arrays[0].shape)
+    return np.reshape(np.maximum(ridge, 0.0) * law.ridge_unit, arrays[0].shape)
+
+
+def _ridged(law: Setting, point: Point, at: Nodes) -> tuple[np.ndarray, np.ndarray]:
+    """Return ξ at points, twice."""
+    xi = (_levels if law.tasks.ndim == 1 else _dense).solve(law, point, at)
+    return xi, xi
 
 
 def _given(law: Setting, point: Point, at: Nodes, xi: np.ndarray) -> tuple[np.ndarray, ...]:

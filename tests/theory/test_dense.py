@@ -10,7 +10,7 @@ from iclkit import fit_gamma
 from iclkit.data import laws
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.theory import _levels, _structured
-from iclkit.theory.limit import icl_error, idg_error, optimal_ridge
+from iclkit.theory.limit import effective_ridge, icl_error, idg_error, optimal_ridge
 
 BOTH = (icl_error, idg_error)
 pytestmark = pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
@@ -308,3 +308,18 @@ def test_spectra_lie_along_the_axes():
         assert error(**point, tokens=laws.spectrum(s), tasks=laws.covariance(C)) == pytest.approx(
             expected, rel=1e-10
         )
+
+
+@given(spectra, spectra, taus, ratios, kappas, noises, ridges)
+def test_effective_ridge_spends_what_contexts_allow(s, C, tau, alpha, kappa, rho, lam):
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
+    isotropic = effective_ridge(**point, tasks=[1.0, 1.0])
+    assert isotropic == pytest.approx(effective_ridge(**point), rel=1e-10)
+    xi = effective_ridge(**point, tokens=s, tasks=C)
+    if lam == 0 and tau > 1:
+        assert xi == 0
+    elif np.isinf(kappa):
+        s, C = np.array(s), np.array(C)
+        b = (rho + np.mean(s * C)) / alpha * s + s**2 * C
+        spent = np.mean(s[:, None] * b / (s[:, None] * b + xi))
+        assert tau * (1 - lam / xi) == pytest.approx(spent, rel=1e-9)
