@@ -323,3 +323,22 @@ def test_effective_ridge_spends_what_contexts_allow(s, C, tau, alpha, kappa, rho
         b = (rho + np.mean(s * C)) / alpha * s + s**2 * C
         spent = np.mean(s[:, None] * b / (s[:, None] * b + xi))
         assert tau * (1 - lam / xi) == pytest.approx(spent, rel=1e-9)
+
+
+@pytest.mark.parametrize("tau", [0.4, 3.0])
+def test_nodes_are_as_good_as_all_tokens_in_matrices(tau, monkeypatch):
+    rng, d = np.random.default_rng(0), 60
+    s, C, C_t = np.exp(rng.uniform(-1, 1, d)), wishart(rng, d), wishart(rng, d)
+    point = {"tau": tau, "alpha": 2.0, "kappa": 0.6, "rho": 0.1, "lam": 0.05}
+    found = icl_error(**point, tokens=s, tasks=C, test_tasks=C_t)
+    nodes = _levels.nodes
+    assert nodes(s, np.full(d, 1 / d)).tokens.size < d
+    monkeypatch.setattr(_levels, "nodes", lambda s, w, _: nodes(s, w, 2))
+    exact = icl_error(**point, tokens=s, tasks=C, test_tasks=C_t)
+    assert found != exact and found == pytest.approx(exact, rel=1e-10)
+
+
+def test_no_points_have_no_errors():
+    for around in ({"tasks": [1.0, 2.0]}, {"tokens": np.geomspace(1, 9, 200)}, {"tasks": [1.0]}):
+        for error in BOTH:
+            assert error([], 2.0, 1.0, 0.1, 0.1, **around).shape == (0,)
