@@ -63,8 +63,9 @@ def load(file: str | os.PathLike[str]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        As `iclkit.runs.sweep` returns it, but for what the theory expects. While attribute `unfinished`, the number of points that
-        need more runs, is not 0, the sweep was interrupted or is still going on.
+        As `iclkit.runs.sweep` returns it, but for what the theory expects. While attribute
+        `unfinished`, the number of points that need more runs, is not 0, the sweep was interrupted
+        or is still going on.
 
     Raises
     ------
