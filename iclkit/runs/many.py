@@ -77,8 +77,8 @@ def simulate(
     xarray.Dataset
         `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
         predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, inf for
-        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, Gaussian tasks,
-        or without digits, as close to that n. The parameters and the actual `n`, `k` (n when every
+        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, or without
+        digits, as close to that n. The parameters and the actual `n`, `k` (n when every
         context has its own task) and `ell` as attributes.
 
     Raises
@@ -117,9 +117,9 @@ def simulate(
     )  # fmt: skip
 
 
-def _expected(*, prior: str, **point: Any) -> dict[str, float]:
+def _expected(**point: Any) -> dict[str, float]:
     """Return the theory of a run's means to first order in 1/d, where there is one."""
-    if prior == "gaussian" or point["lam"] < 0:
+    if point["lam"] < 0:
         return {}
     with warnings.catch_warnings(), suppress(ValueError):
         # It stands beside the simulation, which shows how good it is.

@@ -30,6 +30,9 @@ class Corrections(NamedTuple):
     last: np.ndarray  # squares of the last column
     idg: np.ndarray
     idg_1: np.ndarray
+    # What the error on the pretraining tasks changes by with other test contexts.
+    own_square: np.ndarray  # tr ΓRΓᵀ
+    own_last: np.ndarray  # the last column times what the first ones miss of the mean task
 
 
 class _Setting(NamedTuple):
@@ -122,8 +125,12 @@ def corrections(
     rho: np.ndarray,
     lam: np.ndarray,
     balanced: np.ndarray,
+    gaussian: bool,
 ) -> Corrections:
-    """Corrections at arrays of one shape; here τ = n/(d(d + 1)), and κ is finite."""
+    """Corrections at arrays of one shape; here τ = n/(d(d + 1)), and κ is finite.
+
+    Tasks are on the sphere unless they are `gaussian`.
+    """
     shape = tau.shape
     tau, alpha, kappa, rho, lam, uniform = (
         np.ravel(array)[:, None] for array in (tau, alpha, kappa, rho, lam, ~balanced)
@@ -176,6 +183,13 @@ def corrections(
     plain = plain - nu * ((2 / alpha - q / scale) * (t_x * t_x) * pair)
     plain = plain - nu * ((1 / alpha) * noise * noise + (4 / alpha) * q * (t_x * t_zeta * k_1 * v))
     plain = plain - uniform * (0.5 * (nu * x / room))
+    # The square length of a Gaussian task has variance 2/d. It scales t_w, and the noise of its
+    # contexts with q = (|w|²/d + ρ)/α; here are the derivatives of 1/v, v and l by it.
+    scatter = t_zeta / alpha
+    longer = t_w * L_2 + scatter / room
+    v_r = -(v * v * longer)
+    l_r = -(nu * t_w * (l * l) * (v + v_r))
+    plain = plain + gaussian * (nu * (t_w * (v * l_r + l * v_r) + scatter * v_r))
     ratio = ff / tt
     omega = kappa * plain + (0.5 * ratio - (ff + V_f) / tt) * sum_w
     omega = omega + q * (a * b - nu * pair) * sum_x - q**2 * (nu * v * v) * sum_zeta
@@ -193,15 +207,16 @@ def corrections(
 
     traced, squared = (t_zeta - t_w).parts[1], t_zeta.parts[1]
     trace, last = (traced[0] + 1) / 2, held.inverse().parts[1, 0]
-    missed = (1 / v).parts[1]
+    missed, own_square = (1 / v).parts[1], (t_zeta - a * t_x * t_x).parts[1, 0]
 
     T_w, T_x, T_zeta = _second(kappa, t_w, mu, state)
     V = 2 * (tt * L_2 + 2 * q * (t_w * t_zeta * l) + q**2 * (t_zeta * t_zeta))
     V = V + 4 * (l * l) * ((2 / alpha - q / scale) * (t_x * t_x) + q * T_x)
     V = V + (8 / alpha) * q * (l * t_x * t_zeta) + (2 / alpha) * q**2 * (t_zeta * t_zeta)
     V = V + 2 * q**2 * T_zeta + 2 * (L_2 * L_2) * (T_w - tt)
-    own = x / (v * room)
-    V = V + uniform * (nu * own * own)
+    share = x / (v * room)
+    V = V + uniform * (nu * share * share)
+    V = V + gaussian * (2 * longer * longer)
     # The derivative by ν, times 1/κ, as a jet; it is needed without further derivatives.
     along_nu = Jet(np.zeros_like(omega.parts))
     along_nu.parts[:, 0] = omega.parts[:, 3] / kappa
@@ -211,6 +226,7 @@ def corrections(
     values = (
         trace, along(traced) / 2 - omega.parts[1, 2] / 2,
         squared[0], omega.parts[1, 1] + along(squared), last, missed[0], idg_1,
+        own_square, -scale * (f / held).parts[1, 0],
     )  # fmt: skip
     return Corrections(
         *(np.broadcast_to(value[:, 0], tau.shape[:1]).reshape(shape) for value in values)
