@@ -93,31 +93,6 @@ def _fixed_point(at: _Setting, start: np.ndarray, t: np.ndarray) -> tuple[Jet, J
     return t_w, t_zeta, _state(at, start, t_w, t_zeta)
 
 
-class _Second(NamedTuple):
-    """Second moments of the traces when y·d tasks have been added."""
-
-    T_w: Jet
-    T_x: Jet
-    T_zeta: Jet
-
-
-def _second(y: np.ndarray, t_w: Jet, mu: Jet, state: _State) -> _Second:
-    f, t = state.f, t_w
-    h = 1 / (1 - y * (f * f))
-    C_2 = t * t * h
-    C_3 = t * t * t * (1 - y * (f * f * f)) * (h * h * h)
-    t_b = t - (mu * mu * C_2).times_delta()
-    phi_t = f / (state.l * t) * t_b
-    gamma = phi_t / (1 + phi_t)
-    T_b = t_b * t_b / (1 - y * (gamma * gamma))
-    mu_2, mu_3 = mu * C_2, mu * mu * C_3
-    return _Second(
-        T_b + 2 * mu_3.times_delta(),
-        T_b - 2 * (mu_2 - mu_3).times_delta(),
-        T_b + 2 * (t - 2 * mu_2 + mu_3).times_delta(),
-    )
-
-
 def corrections(
     tau: np.ndarray,
     alpha: np.ndarray,
@@ -158,30 +133,28 @@ def corrections(
     z = c / t_w
     k_1, k_2 = v * l, v * (z * f + l)
     t_x = 0.5 * (t_w + t_zeta - constant(np.ones_like(t)).times_delta())
-    mu = at.ridge + kappa * q * b - at.source
 
-    # Nodes in u, with y = (1 − exp(−f²u))/f².
-    f2 = f.parts[0, 0] ** 2
+    # Second moments of the traces when y·d tasks have been added. Of two that a task sees it is
+    # T_w = t_w²/(1 − yf²), enhanced by the tasks so far; of a task and noise, T_x = t_x²/(1 − yf²);
+    # of noise, T_ζ = t_ζ² + y·a²t_x²·T_x. Their integrals are those of 1/(1 − yf²), with y and
+    # without, and of y/(1 − yf²)², at nodes in u with y = (1 − exp(−f²u))/f².
+    aa, ff, tt, xx = a * a, f * f, t_w * t_w, t_x * t_x
+    f2 = ff.parts[0, 0]
     end = -np.log1p(-kappa * f2) / f2
     u = end * (_NODES + 1) / 2
     y, dy = -np.expm1(-f2 * u) / f2, np.exp(-f2 * u) * (end * _WEIGHTS / 2)
-    T_w, T_x, _ = inner = _second(y, t_w, mu, state)
-    sum_w, sum_x = inner.T_w.sum(dy), inner.T_x.sum(dy)
-    sum_ww, sum_wx, sum_xx = (
-        (T_w * T_w).sum(y * dy),
-        (T_w * T_x).sum(y * dy),
-        (T_x * T_x).sum(y * dy),
-    )
-    sum_zeta = inner.T_zeta.sum(dy)
+    grown = 1 / (1 - y * ff)
+    once, first, twice = grown.sum(dy), grown.sum(y * dy), (grown * grown).sum(y * dy)
+    sum_w, sum_x = tt * once, xx * once
+    sum_ww, sum_wx, sum_xx = tt * tt * twice, tt * xx * twice, xx * xx * twice
+    sum_zeta = kappa * (t_zeta * t_zeta) + aa * (xx * xx) * first
 
-    ff, tt = f * f, t_w * t_w
     noise = q * t_zeta * v
     plain = 0.5 * (-(nu * x)).log1p() + (ff + V_f)
-    plain = plain + (2 / alpha - q / scale) * (nu * t_zeta * v)
+    plain = plain + (nu / alpha) * t_zeta * v
     plain = plain - 2 * nu * noise * (t_w * l * v) - nu * noise * noise
     pair = k_1 * k_1 + v * k_2
-    plain = plain - nu * ((2 / alpha - q / scale) * (t_x * t_x) * pair)
-    plain = plain - nu * ((1 / alpha) * noise * noise + (4 / alpha) * q * (t_x * t_zeta * k_1 * v))
+    plain = plain - (nu / alpha) * (xx * pair + noise * noise + 4 * noise * t_x * k_1)
     plain = plain - uniform * (0.5 * (nu * x / room))
     # The square length of a Gaussian task has variance 2/d. It scales t_w, and the noise of its
     # contexts with q = (|w|²/d + ρ)/α; here are the derivatives of 1/v, v and l by it.
@@ -190,11 +163,10 @@ def corrections(
     v_r = -(v * v * longer)
     l_r = -(nu * t_w * (l * l) * (v + v_r))
     plain = plain + gaussian * (nu * (t_w * (v * l_r + l * v_r) + scatter * v_r))
-    ratio = ff / tt
-    omega = kappa * plain + (0.5 * ratio - (ff + V_f) / tt) * sum_w
+    omega = kappa * plain + (0.5 * aa - (ff + V_f) / tt) * sum_w
     omega = omega + q * (a * b - nu * pair) * sum_x - q**2 * (nu * v * v) * sum_zeta
     twisted = v * (nu - z * f - nu * f) / t_w + nu * k_1 * k_1
-    omega = omega - ratio * (
+    omega = omega - aa * (
         V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx
     )
     held = constant(ridge) + scale**2 * kappa * a
@@ -209,9 +181,11 @@ def corrections(
     trace, last = (traced[0] + 1) / 2, held.inverse().parts[1, 0]
     missed, own_square = (1 / v).parts[1], (t_zeta - a * t_x * t_x).parts[1, 0]
 
-    T_w, T_x, T_zeta = _second(kappa, t_w, mu, state)
+    grown = 1 / (1 - kappa * ff)
+    T_w, T_x = tt * grown, xx * grown
+    T_zeta = t_zeta * t_zeta + kappa * aa * (xx * T_x)
     V = 2 * (tt * L_2 + 2 * q * (t_w * t_zeta * l) + q**2 * (t_zeta * t_zeta))
-    V = V + 4 * (l * l) * ((2 / alpha - q / scale) * (t_x * t_x) + q * T_x)
+    V = V + 4 * (l * l) * (xx / alpha + q * T_x)
     V = V + (8 / alpha) * q * (l * t_x * t_zeta) + (2 / alpha) * q**2 * (t_zeta * t_zeta)
     V = V + 2 * q**2 * T_zeta + 2 * (L_2 * L_2) * (T_w - tt)
     share = x / (v * room)
