@@ -166,9 +166,7 @@ def corrections(
     omega = kappa * plain + (0.5 * aa - (ff + V_f) / tt) * sum_w
     omega = omega + q * (a * b - nu * pair) * sum_x - q**2 * (nu * v * v) * sum_zeta
     twisted = v * (nu - z * f - nu * f) / t_w + nu * k_1 * k_1
-    omega = omega - aa * (
-        V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx
-    )
+    omega = omega - aa * (V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx)
     held = constant(ridge) + scale**2 * kappa * a
     omega = omega + held.log()
 
