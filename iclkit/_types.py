@@ -22,10 +22,12 @@ class _Function(Protocol[P]):
 class Run(_Function[P], Protocol[P, R]):
     """One run of an experiment: called with a seed and a point, it measures something.
 
-    `iclkit.runs.sweep` calls `check` at every point before anything is computed.
+    `iclkit.runs.sweep` calls `check` at every point before anything is computed, and `expected`,
+    where there is one, with the points of its result.
     """
 
     check: Callable[P, R]
+    expected: Callable[..., dict[str, np.ndarray]]
 
 
 def checked(check: Callable[P, R]) -> Callable[[_Function[P]], Run[P, R]]:

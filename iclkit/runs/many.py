@@ -18,7 +18,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -27,10 +26,9 @@ import xarray as xr
 from tqdm import tqdm
 
 from iclkit import __version__, _validate, backend
-from iclkit.runs import _identity, _store, _table, _workers
+from iclkit.runs import _expected, _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.one import _sizes, linear_attention
-from iclkit.theory.limit import icl_error, idg_error
 
 # What takes less than so many seconds needs no progress bar.
 _PATIENCE = 5
@@ -77,8 +75,8 @@ def simulate(
     xarray.Dataset
         `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
         predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, inf for
-        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, Gaussian tasks,
-        or without digits, as close to that n. The parameters and the actual `n`, `k` (n when every
+        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, or without
+        digits, as close to that n. The parameters and the actual `n`, `k` (n when every
         context has its own task) and `ell` as attributes.
 
     Raises
@@ -109,26 +107,16 @@ def simulate(
             bar.update()
     return xr.Dataset(
         {name: ("run", [result[name] for result in results]) for name in results[0]}
-        | _expected(**point),
+        | {
+            f"{name}_theory": mean
+            for name, mean in _expected.errors(**point).items()
+            if not np.isnan(mean)
+        },
         coords={"run": np.arange(runs)},
         attrs={
             **point, "runs": runs, "seed": seed, "n": sizes.n, "k": sizes.k, "ell": sizes.ell
         },
     )  # fmt: skip
-
-
-def _expected(*, prior: str, **point: Any) -> dict[str, float]:
-    """Return the theory of a run's means to first order in 1/d, where there is one."""
-    if prior == "gaussian" or point["lam"] < 0:
-        return {}
-    with warnings.catch_warnings(), suppress(ValueError):
-        # It stands beside the simulation, which shows how good it is.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return {
-            "icl_error_theory": icl_error(**point),
-            "idg_error_theory": idg_error(**point),
-        }
-    return {}
 
 
 def _progress(title: str, total: int) -> tqdm:
@@ -162,7 +150,9 @@ def sweep(
         `numpy.random.SeedSequence` and one value of each parameter, it returns finite numbers by
         name, the same names each time, and depends on nothing else. If it has an attribute
         ``check``, that is called as ``check(**point)`` at every point before anything is computed.
-        A `functools.partial` binds parameters by name, for the check, too.
+        An attribute ``expected``, called likewise with arrays of numbers and single words, returns
+        what a theory expects of the means, NaN where it does not.
+        A `functools.partial` binds parameters by name, for these two, as well.
     grid : mapping from str
         Each parameter's value or values, numbers (inf allowed, NaN not) or words: a scalar; a 1-D
         sequence without repetitions, which makes a dimension of the parameter's name; or an
@@ -206,8 +196,10 @@ def sweep(
         For each name `v` that `measure` returns, `v` is the mean over runs, `v_se` its standard
         error, and `v_run` the runs themselves along "run", NaN beyond their number, which is
         `runs`. With `skip`, `failed` is how many were left out, and `failed_run` says which: these
-        are NaN, too. All parameters are coordinates. The attributes tell the provenance; where
-        sessions differed in one, it lists all; `wall_time` is their sum in seconds.
+        are NaN, too. `v_theory` is what is expected, for `linear_attention` the theory to first
+        order in 1/d; it is not in `file`. All parameters are coordinates. The attributes tell the
+        provenance; where sessions differed in one, it lists all; `wall_time` is their sum in
+        seconds.
 
     Raises
     ------
@@ -291,7 +283,7 @@ def sweep(
     failures: dict[tuple[int, int], tuple[str, str]] = {}
     if is_answer(stored := known()):
         _warn_of_skipped(table, failures)
-        return stored
+        return _expected.beside(stored, measure)
     device = _workers.device()
     with _store.Store(file, result) as store, _workers.set_apart(device):
         if (stored := known()) is not None:  # and what was written until the lock was there
@@ -339,8 +331,10 @@ def sweep(
             raise _failure(failures, table.points)
         _warn_of_skipped(table, failures)
         store.write()
-        # What is returned is what `load` returns, down to the types, with a file or without.
-        return load(file) if file is not None else _store.decode(_store.encode(result()))
+        # What is returned is what `load` returns, down to the types, with a file or without; but
+        # for the theory, which is not kept: a file is there for longer than a version of it.
+        data = load(file) if file is not None else _store.decode(_store.encode(result()))
+        return _expected.beside(data, measure)
 
 
 def _check(measure: Callable[..., Any], points: list[_table.Point]) -> None:

@@ -7,6 +7,7 @@ import errno
 import functools
 import importlib.util
 import io
+import itertools
 import linecache
 import os
 import platform
@@ -210,8 +211,45 @@ def test_simulate_says_what_the_theory_expects():
     assert found.idg_error_theory == idg_error(**point, assignment="balanced")
     spread = found.icl_error.std(ddof=1) / 40**0.5
     assert abs(found.icl_error.mean() - found.icl_error_theory) < 4 * spread
-    for change in ({"prior": "gaussian"}, {"lam": -0.01, "tau": 4.0}):
-        assert set(simulate(**point | change, runs=2)) == {"icl_error", "idg_error"}
+    other = simulate(**point, runs=2, prior="gaussian")
+    assert other.idg_error_theory == idg_error(**point, prior="gaussian")
+    below = simulate(**point | {"lam": -0.01, "tau": 4.0}, runs=2)
+    assert set(below) == {"icl_error", "idg_error"}
+
+
+def test_sweep_says_what_the_theory_expects(tmp_path):
+    grid = {
+        "d": xr.DataArray([6, 8], dims="size"), "tau": [0.5, 7 / 6, 2.0], "alpha": 1.0, "rho": 0.1,
+        "assignment": ["uniform", "balanced"],
+        "prior": ["sphere", "gaussian"],
+    }  # fmt: skip
+    words = grid["assignment"], grid["prior"]
+    measure = functools.partial(linear_attention, kappa=1.0)
+    kind = {"seed": 1, "runs": (2, 2), "workers": 1}
+    found = sweep(measure, grid, tmp_path / "x.nc", **kind)
+    assert found.identical(sweep(measure, grid, tmp_path / "x.nc", **kind))
+    for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
+        theory = found[f"{name}_theory"]
+        assert set(theory.dims) == set(found[name].dims)
+        for size, d in enumerate((6, 8)):
+            for tau, how, prior in itertools.product(grid["tau"], *words):
+                with warnings.catch_warnings(action="ignore"):
+                    expected = error(tau, 1.0, 1.0, 0.1, d=d, assignment=how, prior=prior)
+                one = theory.isel(size=size).sel(tau=tau, assignment=how, prior=prior)
+                np.testing.assert_allclose(one, expected, rtol=1e-12)
+    assert f"{name}_theory" not in load(tmp_path / "x.nc")
+
+
+def test_theory_leaves_out_only_what_it_does_not_cover():
+    """Next to n = d(d + 1), the first order has no digits, and no other point pays for that."""
+    d = 1100
+    n = d * (d + 1) + np.array([[1], [d], [d**2]])
+    lam = np.array([-1e-3, 0, 1e-13, 0.1])
+    point = {"alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+    for error in linear_attention.expected(d=d, tau=n / d**2, lam=lam, **point).values():
+        there = np.isfinite(error)
+        assert not there[:, 0].any() and not there[0, 1:3].any()
+        assert there[1:, 1:].all() and there[0, 3]
 
 
 def test_means_errors_and_counts_are_of_the_runs():

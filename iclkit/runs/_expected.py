@@ -1,0 +1,77 @@
+"""What the theory expects of the means of runs, to first order in 1/d."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from iclkit.theory.limit import icl_error, idg_error
+
+
+def errors(
+    *,
+    lam: Any = 0.0,
+    assignment: str = "uniform",
+    prior: str = "sphere",
+    **sizes: Any,
+) -> dict[str, np.ndarray]:
+    """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
+
+    There is no theory for λ < 0, and there are no digits close to n = d(d + 1) without ridge.
+    """
+    names = ("lam", *sizes)
+    columns = np.broadcast_arrays(lam, *sizes.values())
+    covered = columns[0] >= 0
+    points = {name: column[covered] for name, column in zip(names, columns, strict=True)}
+    found = {}
+    with warnings.catch_warnings():
+        # It stands beside the runs, which show how good it is.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
+            found[name] = np.full(covered.shape, np.nan)
+            known = functools.partial(error, assignment=assignment, prior=prior)
+            found[name][covered] = _where_possible(known, points)
+    return found
+
+
+def _where_possible(error: Callable[..., Any], points: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return an error at points; those that are refused are looked for by halving."""
+    count = points["lam"].size
+    try:
+        return np.asarray(error(**points))
+    except ValueError:
+        if count == 1:
+            return np.array([np.nan])
+    halves = (slice(None, count // 2), slice(count // 2, None))
+    parts = ({name: column[half] for name, column in points.items()} for half in halves)
+    return np.concatenate([_where_possible(error, part) for part in parts])
+
+
+def beside(data: xr.Dataset, measure: Callable[..., Any]) -> xr.Dataset:
+    """Add to the result of a sweep what is expected of its means, if its measure says that."""
+    partial = measure if isinstance(measure, functools.partial) else functools.partial(measure)
+    expected = getattr(partial.func, "expected", None)
+    if expected is None:
+        return data
+    names = data.attrs["parameters"].split(", ")
+    columns = xr.broadcast(*(xr.DataArray(data[name].variable) for name in names))
+    points = {name: column.values.ravel() for name, column in zip(names, columns, strict=True)}
+    words = [name for name in names if points[name].dtype.kind not in "biuf"]
+    groups = list(zip(*(points.pop(name) for name in words), strict=True))
+    groups = groups or [()] * columns[0].size
+    found: dict[str, np.ndarray] = {}
+    for group in set(groups):
+        own = np.array([other == group for other in groups])
+        at = partial.keywords | {name: values[own] for name, values in points.items()}
+        for name, means in expected(**at, **dict(zip(words, map(str, group), strict=True))).items():
+            found.setdefault(name, np.empty(len(groups)))[own] = means
+    shape = columns[0].shape
+    theory = {
+        f"{name}_theory": (columns[0].dims, means.reshape(shape)) for name, means in found.items()
+    }
+    return data.assign(theory)
