@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from browser import PHONE, SITE, looked_at, prefer, visit
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from test_site import PHONE, SITE, chromium, prefer, pytestmark  # noqa: F401
 
 from iclkit import theory
 from iclkit.theory import bayes, descent
 
+pytestmark = looked_at
 PAGE = SITE / "book" / "explorer.html"
 SCRIPT = SITE / "_static" / "explorer" / "explorer.js"
 LIVE = {
@@ -20,20 +21,10 @@ LIVE = {
 }
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    # The page writes its state into its address, and a driver that waits for it to be loaded
-    # can miss the end of that, and wait for ever.
-    with chromium(tmp_path_factory.mktemp("chromium"), wait="none") as driver:
-        yield driver
-
-
 def at(browser, fragment=""):
     """Open the page as a link with this state does."""
     browser.execute_async_script("setTimeout(arguments[0], 400)")  # or it might write, and stay
-    for page, state in (("about:blank", ""), (PAGE.as_uri(), fragment)):
-        browser.get(page + state)
-        WebDriverWait(browser, 30).until(lambda b, at=page: b.current_url.startswith(at))
+    visit(browser, PAGE.as_uri() + fragment)
     shown(browser, ".readings td")
 
 
@@ -230,7 +221,7 @@ def test_live_figures_follow_their_sliders(browser, tmp_path):
     head += f'<link rel="stylesheet" href="{SCRIPT.with_suffix(".css").as_uri()}">'
     script = f'<script src="{SCRIPT.as_uri()}"></script>'
     (tmp_path / "all.html").write_text(f"{head}{figures}{script}", encoding="utf-8")
-    browser.get((tmp_path / "all.html").as_uri())
+    visit(browser, (tmp_path / "all.html").as_uri())
     drawn = "return [...document.querySelectorAll('.line.icl')].map(e => e.getAttribute('d'))"
     shown(browser, f"[data-live={list(LIVE)[-1]}] .line.icl")
     settle = "setTimeout(arguments[0], 600)"
