@@ -183,7 +183,7 @@ def script() -> str:
         formulas(),
         (HERE / "driver.js").read_text(encoding="utf-8"),
         # The other half lies opposite.
-        constant("NODES", list(zip(_first_order._NODES[:8], _first_order._WEIGHTS[:8]))),
+        constant("NODES", np.transpose([_first_order._NODES, _first_order._WEIGHTS])[:8].tolist()),
         (HERE / "finite.js").read_text(encoding="utf-8"),
         constant("LINES", in_groups()),
         constant("RAMP", ramp),

@@ -5,7 +5,7 @@ integral over the tasks becomes one loop over its nodes.
 """
 
 import operator
-from functools import reduce
+from functools import partialmethod, reduce
 from types import SimpleNamespace
 from unittest import mock
 
@@ -52,10 +52,19 @@ class TracedJet:
         """Write down the call of a function of jets."""
         return TracedJet(self.tape, call(self.tape, name, self, *others))
 
+    inverse, times_delta = partialmethod(do, "inv"), partialmethod(do, "late")
+    log, log1p, sqrt = (
+        partialmethod(do, "log"),
+        partialmethod(do, "log1p"),
+        partialmethod(do, "sqrt"),
+    )
+
     def __add__(self, other):
+        """Add a jet or a number."""
         return self.do("add" if isinstance(other, TracedJet) else "up", other)
 
     def __mul__(self, other):
+        """Multiply by a jet or a number."""
         if not isinstance(other, TracedJet):
             return self if isinstance(other, int) and other == 1 else self.do("by", other)
         return self.do("mul", other)
@@ -63,34 +72,24 @@ class TracedJet:
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self):
+        """Return the jet with the other sign."""
         return self * -1.0
 
     def __sub__(self, other):
+        """Subtract a jet or a number."""
         return self.do("sub", other) if isinstance(other, TracedJet) else self + -other
 
     def __rsub__(self, other):
+        """Return a number less this jet."""
         return -self + other
 
     def __truediv__(self, other):
+        """Divide by a jet or a number."""
         return self * (other.inverse() if isinstance(other, TracedJet) else 1 / other)
 
     def __rtruediv__(self, other):
+        """Return a number over this jet."""
         return self.inverse() * other
-
-    def inverse(self):
-        return self.do("inv")
-
-    def log(self):
-        return self.do("log")
-
-    def log1p(self):
-        return self.do("log1p")
-
-    def sqrt(self):
-        return self.do("sqrt")
-
-    def times_delta(self):
-        return self.do("late")
 
     def sum(self, weights):
         """Write down a sum over the nodes, and do all such sums in one loop."""
@@ -129,14 +128,19 @@ def call(tape, name, *values):
     return tape.add(f"{name}({', '.join(codes)})").code
 
 
-def _function(name, parameters, function, patches):
-    """Return a function in JavaScript; a parameter with a star is a jet."""
+def function(name, parameters, formula, patches=lambda tape: {}):
+    """Return a function in JavaScript; a parameter with a star is a jet, and so are results."""
     tape = Nodes()
 
     def constant(value, **slopes):
         if any(slope != 1 for slope in slopes.values()):
             raise NotImplementedError(f"a jet with the slopes {slopes}")
-        return TracedJet(tape, call(tape, "jet", value, *(SLOPES[name] for name in slopes)))
+        return TracedJet(tape, call(tape, "jet", value, *(SLOPES[by] for by in slopes)))
+
+    def blank(parts):
+        if np.any(parts):
+            raise NotImplementedError(f"a jet of the parts {parts}")
+        return constant(0)
 
     def where(condition, one, other):
         code = f"({tape.code(condition)} ? {one.code} : {other.code})"
@@ -147,12 +151,12 @@ def _function(name, parameters, function, patches):
         for one in parameters.split()
     ]
     arithmetic = {
-        "Jet": lambda parts: constant(0), "constant": constant, "where": where,
+        "Jet": blank, "constant": constant, "where": where,
         "_NODES": Traced(tape, "z"), "_WEIGHTS": Traced(tape, "w"),
         "_beside": lambda *effects: tape.beside(effects),
     }  # fmt: skip
     with mock.patch.multiple(_first_order, **arithmetic, **patches(tape)):
-        body = tape.body(function(*given))
+        body = tape.body(formula(*given))
     return f"function {name}({', '.join(parameters.replace('*', '').split())}) {{\n{body}\n}}\n"
 
 
@@ -177,20 +181,17 @@ def javascript():
         with mock.patch.object(_equivalent, "equivalent", given):
             return _first_order.corrections(*point)
 
-    def nothing(tape):
-        return {}
-
     return "".join(
         (
-            _function(
+            function(
                 "traces", "q kappa rho *ridge *source *nu start *t_w *t_zeta",
-                lambda *given: state(_first_order._Setting(*given[:6]), *given[6:]), nothing,
+                lambda *given: state(_first_order._Setting(*given[:6]), *given[6:]),
             ),
-            _function(
+            function(
                 "moments", "y *t_w *mu *f *l",
-                lambda y, t_w, mu, f, l: second(y, t_w, mu, SimpleNamespace(f=f, l=l)), nothing,
+                lambda *given: second(*given[:3], SimpleNamespace(f=given[3], l=given[4])),
             ),
-            _function(
+            function(
                 "corrections", "m slack tau alpha kappa rho lam balanced", corrections, called
             ),
         )

@@ -18,7 +18,7 @@ const STEPS = 240;
 const at = state => NAMES.map(name => state[name]);
 const limit = state => errors(...at(state));
 const bounded = state => state.d < Infinity;
-const exact = state => bounded(state) ? finite(...at(state), state.d, state.assignment === "balanced") : limit(state);
+const errorsAt = state => bounded(state) ? finite(...at(state), state.d, state.assignment === "balanced") : limit(state);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const spaced = (low, high, n, log) => Array.from({ length: n }, (_, i) => i / Math.max(n - 1, 1))
   .map(part => log ? low * (high / low) ** part : low + (high - low) * part);
@@ -133,7 +133,7 @@ function places(axis, state, [low, high], log) {
 }
 
 function curves(axis, state, range, log) {
-  const x = places(axis, state, range, log), found = x.map(one => exact({ ...state, [axis]: one }));
+  const x = places(axis, state, range, log), found = x.map(one => errorsAt({ ...state, [axis]: one }));
   const sure = found.map(values => !bounded(state) || !doubt(state, values));
   return [0, 1, 2].map(i => ({ x, y: found.map(values => values[i]), sure }));
 }
@@ -248,7 +248,7 @@ function drawing(height, ...classes) {
 }
 
 function summary(state) {
-  const told = ([icl, idg]) => `error on new tasks ${say(icl)}, on pretraining tasks ${say(idg)}`, found = exact(state);
+  const told = ([icl, idg]) => `error on new tasks ${say(icl)}, on pretraining tasks ${say(idg)}`, found = errorsAt(state);
   return `${NAMES.map(name => `${PARAMETERS[name].symbol} = ${say(state[name])}`).join(", ")}${bounded(state)
     ? `, d = ${state.d}: ${told(found)}; in the limit ${told(limit(state))}. ${doubt(state, found)}` : `: ${told(found)}.`}`;
 }
@@ -271,7 +271,7 @@ const THRESHOLDS = {
 
 /* Both errors, or the effective ridge, against one parameter; return the simulations shown. */
 function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
-  const found = curves(axis, state, range, log), here = exact(state), endless = { ...state, d: Infinity };
+  const found = curves(axis, state, range, log), here = errorsAt(state), endless = { ...state, d: Infinity };
   const lines = ridge
     ? [{ ...found[2], kind: "icl", name: "effective, ξ" },
        { x: range, y: [state.lam, state.lam], kind: "dotted", name: "ridge, λ" }]
@@ -375,7 +375,7 @@ print(icl_error(**point), idg_error(**point))
 const table = (state, { axis, range, log }) => [
   `${NAMES},${bounded(state) ? "d,assignment,icl_error,idg_error,icl_limit,idg_limit" : "icl_error,idg_error,effective_ridge"}`,
   ...places(axis, state, range, log).map(one => ({ ...state, [axis]: one })).map(one => [...at(one), ...bounded(one)
-    ? [one.d, one.assignment, ...exact(one).slice(0, 2), ...limit(one).slice(0, 2)] : limit(one).slice(0, 3)].map(number).join(","))].join("\n") + "\n";
+    ? [one.d, one.assignment, ...errorsAt(one).slice(0, 2), ...limit(one).slice(0, 2)] : limit(one).slice(0, 3)].map(number).join(","))].join("\n") + "\n";
 
 async function copy(text) {
   try {
@@ -448,28 +448,31 @@ function explorer(root) {
   }
 
   function read() {
-    const at = bounded(state), found = exact(state), [icl, idg, xi] = limit(state), only = at ? ", limit" : "";
+    const sized = bounded(state), found = errorsAt(state), [icl, idg, xi] = limit(state), only = sized ? ", limit" : "";
     const row = (name, span, ...told) => `<tr><th scope="row">${name}</th>${told.map(one => `<td colspan="${span}">${one}</td>`).join("")}</tr>`;
-    const one = (name, told) => row(name, at ? 4 : 2, told);
+    const one = (name, told) => row(name, sized ? 4 : 2, told);
     const line = (name, changes) => {
-      const here = { ...state, ...changes }, own = exact(here), far = limit(here);
-      return row(name, 1, ...[0, 1].flatMap(i => at ? [own[i], far[i]] : [own[i]]).map(error => say(error, 4)));
+      const here = { ...state, ...changes }, own = errorsAt(here), far = limit(here);
+      return row(name, 1, ...[0, 1].flatMap(i => sized ? [own[i], far[i]] : [own[i]]).map(error => say(error, 4)));
     };
-    const [ofNew] = critical(state.tau, state.kappa), over = at ? found[4] / state.d - state.d - 1 : state.tau - 1;
-    const heads = Object.entries(TESTS).map(([kind, name]) => `<th scope="col" colspan="${at ? 2 : 1}" class="${kind}">${name}</th>`).join("");
-    const threshold = at ? "n XX d(d + 1)" : "τ XX 1";
-    readings.innerHTML = `<thead><tr><th scope="col">Error on</th>${heads}</tr>${at ? `<tr><td></td>${`<th scope="col">d = ${state.d}</th><th scope="col">limit</th>`.repeat(2)}</tr>` : ""}</thead><tbody>`
+    const [ofNew] = critical(state.tau, state.kappa);
+    const sign = (a, b) => a < b ? "<" : a > b ? ">" : "=", most = Math.min(state.tau, 1);
+    const over = sized ? sign(found[4], state.d * (state.d + 1)) : sign(state.tau, 1);
+    const heads = Object.entries(TESTS).map(([kind, name]) => `<th scope="col" colspan="${sized ? 2 : 1}" class="${kind}">${name}</th>`).join("");
+    const sizes = sized ? `<tr><td></td>${`<th scope="col">d = ${state.d}</th><th scope="col">limit</th>`.repeat(2)}</tr>` : "";
+    readings.innerHTML = `<thead><tr><th scope="col">Error on</th>${heads}</tr>${sizes}</thead><tbody>`
       + line("here")
-      + (at ? row("first order, c/d", 2, signed(found[2]), signed(found[3]))
+      + (sized ? row("first order, c/d", 2, signed(found[2]), signed(found[3]))
         + one("n, ℓ and k", found.slice(4).map(size => size < Infinity ? size : "∞").join(", ")) : "")
       + line("endless pre&shy;training, τ → ∞", { tau: Infinity }) + line("endless contexts, α → ∞", { alpha: Infinity })
       + line("endless tasks, κ → ∞", { kappa: Infinity }) + one(`least possible on new tasks (Bayes)${only}`, say(bayes(state.alpha, state.rho)[0], 4))
-      + one("gap between the two", `${say(found[0] - found[1], 4)}${at ? `, limit ${say(icl - idg, 4)}` : ""}`) + one(`effective ridge, ξ${only}`, say(xi, 4))
-      + one("inter&shy;polation threshold", over < 0 ? `${threshold.replace("XX", "<")}: fits all contexts` : over > 0 ? `${threshold.replace("XX", ">")}: more contexts than parameters` : `${threshold.replace("XX", "=")}: here`)
-      + one(`task threshold${only}`, `κ ${state.kappa < Math.min(state.tau, 1) ? "<" : state.kappa > Math.min(state.tau, 1) ? ">" : "="} ${state.tau < 1 ? "τ" : "1"}`)
+      + one("gap between the two", `${say(found[0] - found[1], 4)}${sized ? `, limit ${say(icl - idg, 4)}` : ""}`) + one(`effective ridge, ξ${only}`, say(xi, 4))
+      + one("inter&shy;polation threshold", `${sized ? `n ${over} d(d + 1)` : `τ ${over} 1`}: ${
+        { "<": "fits all contexts", ">": "more contexts than parameters", "=": "here" }[over]}`)
+      + one(`task threshold${only}`, `κ ${sign(state.kappa, most)} ${state.tau < 1 ? "τ" : "1"}`)
       + one(`critical noise, ρ<sub>c</sub> (no ridge)${only}`, `${say(ofNew)}: ${state.rho > ofNew ? "a finite context is best" : "the longest context is best"}`)
       + "</tbody>";
-    doubted.textContent = at ? doubt(state, found) : "";
+    doubted.textContent = sized ? doubt(state, found) : "";
   }
 
   function idle() {

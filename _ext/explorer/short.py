@@ -35,7 +35,7 @@ def script(text: str) -> str:
             continue
         if token == "}" and out[-1] == ";":
             out.pop()
-        if out[-1] in (";", "{", "}"):
+        if out[-1] in ("", ";", "{", "}"):
             again = token == "const" and out[-1] == ";" and inside[-1][1]
             inside[-1][1] = token == "const"
             if again:
