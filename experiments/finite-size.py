@@ -64,6 +64,6 @@ sweep(
     "book/data/finite-size-mixed.nc",
     name="linear_attention",
     seed=3,
-    precision=0.0012,
+    precision=0.002,
     runs=(20, 1500),
 )

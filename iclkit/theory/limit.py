@@ -24,7 +24,7 @@ from scipy.special import expit
 
 from iclkit import _validate
 from iclkit._labels import labelled
-from iclkit.data.tasks import ASSIGNMENTS
+from iclkit.data.tasks import ASSIGNMENTS, PRIORS
 from iclkit.theory import _equivalent, _expansion
 
 _TESTS = ("icl", "idg")
@@ -135,6 +135,7 @@ def icl_error(
     d: ArrayLike | None = None,
     assignment: str = "uniform",
     form: str = "exp",
+    prior: str = "sphere",
     tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
@@ -155,8 +156,8 @@ def icl_error(
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
-        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere. It
-        does not hold close to the pole, for d·|n/(d(d + 1)) − 1| of order one or less.
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
+        pole, for d·|n/(d(d + 1)) − 1| of order one or less.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
@@ -165,6 +166,8 @@ def icl_error(
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
         all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
         negative where c < −d.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -208,12 +211,13 @@ def icl_error(
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     _validate.choice("form", form, _expansion.FORMS)
+    _validate.choice("prior", prior, PRIORS)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
     if tasks is not None:
         raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("icl", *point, d, assignment, form, alpha_test, rho_test)
+    return _expansion.error("icl", *point, d, assignment, form, prior, alpha_test, rho_test)
 
 
 @labelled("tasks")
@@ -227,6 +231,7 @@ def idg_error(
     d: ArrayLike | None = None,
     assignment: str = "uniform",
     form: str = "exp",
+    prior: str = "sphere",
     tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
@@ -247,8 +252,8 @@ def idg_error(
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
-        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere. It
-        does not hold close to the pole, for d·|n/(d(d + 1)) − 1| of order one or less.
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
+        pole, for d·|n/(d(d + 1)) − 1| of order one or less.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
@@ -257,6 +262,8 @@ def idg_error(
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
         all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
         negative where c < −d.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
@@ -273,7 +280,7 @@ def idg_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and `tasks`, `alpha_test` and `rho_test` are None.
+        λ is at least 0, and `tasks` is None.
 
     Warns
     -----
@@ -297,12 +304,13 @@ def idg_error(
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     _validate.choice("form", form, _expansion.FORMS)
+    _validate.choice("prior", prior, PRIORS)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
     if tasks is not None:
         raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("idg", *point, d, assignment, form, alpha_test, rho_test)
+    return _expansion.error("idg", *point, d, assignment, form, prior, alpha_test, rho_test)
 
 
 @labelled()
