@@ -1,8 +1,9 @@
 """Sphinx extension: the explorer, and small live figures in the chapters.
 
 Both run in the reader's browser, from one script. Its formulas are the functions of `iclkit.theory`
-themselves, translated by `tracer`; its points are the book's stored simulations; its colours are
-those of `iclkit.plots`. Where no script runs, and until it does, there is a picture instead.
+themselves, translated by `tracer` and `jets`; its points are the book's stored simulations; its
+colours are those of `iclkit.plots`. Where no script runs, and until it does, there is a picture
+instead.
 """
 
 import json

@@ -6,7 +6,6 @@ integral over the tasks becomes one loop over its nodes.
 
 import operator
 from functools import partialmethod, reduce
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -49,7 +48,10 @@ class TracedJet:
         self.tape, self.code, self.parts = tape, code, Parts(self)
 
     def do(self, name, *others):
-        """Write down the call of a function of jets."""
+        """Write down the call of a function of jets, unless it is a product with nothing."""
+        codes = {getattr(other, "code", other) for other in (self, *others)}
+        if name in ("by", "mul") and codes & {False, "false", call(self.tape, "jet", 0)}:
+            return TracedJet(self.tape, call(self.tape, "jet", 0))
         return TracedJet(self.tape, call(self.tape, name, self, *others))
 
     inverse, times_delta = partialmethod(do, "inv"), partialmethod(do, "late")
@@ -112,7 +114,8 @@ class Nodes(Tape):
 
     def beside(self, effects):
         """Return the sum of effects that the theory tells apart."""
-        return reduce(operator.add, effects)
+        nothing = call(self, "jet", 0)
+        return reduce(operator.add, (one for one in effects if one.code != nothing))
 
     def body(self, results):
         """Return all that was written down, and the results."""
@@ -162,37 +165,23 @@ def function(name, parameters, formula, patches=lambda tape: {}):
 
 def javascript():
     """Return the corrections of first order, from m and the slack of the equivalent on."""
-    state, second = _first_order._state, _first_order._second
+    state, kind = _first_order._state, _first_order._State
 
     def called(tape):
-        def several(name, count, *values):
-            found = call(tape, name, *values)
-            return [TracedJet(tape, tape.add(f"{found}[{i}]").code) for i in range(count)]
+        def traces(at, *others):
+            found = call(tape, "traces", *at, *others)
+            return kind(*(TracedJet(tape, tape.add(f"{found}[{i}]").code) for i in range(8)))
 
-        return {
-            "_state": lambda at, *others: _first_order._State(*several("traces", 8, *at, *others)),
-            "_second": lambda y, t_w, mu, at: _first_order._Second(
-                *several("moments", 3, y, t_w, mu, at.f, at.l)
-            ),
-        }
+        return {"_state": traces}
 
     def corrections(m, slack, *point):
         given = mock.Mock(return_value=_equivalent.Equivalent(m, None, slack))
         with mock.patch.object(_equivalent, "equivalent", given):
-            return _first_order.corrections(*point)
+            return _first_order.corrections(*point, gaussian=False)[:7]
 
-    return "".join(
-        (
-            function(
-                "traces", "q kappa rho *ridge *source *nu start *t_w *t_zeta",
-                lambda *given: state(_first_order._Setting(*given[:6]), *given[6:]),
-            ),
-            function(
-                "moments", "y *t_w *mu *f *l",
-                lambda *given: second(*given[:3], SimpleNamespace(f=given[3], l=given[4])),
-            ),
-            function(
-                "corrections", "m slack tau alpha kappa rho lam balanced", corrections, called
-            ),
-        )
+    return function(
+        "traces", "q kappa rho *ridge *source *nu start *t_w *t_zeta",
+        lambda *given: state(_first_order._Setting(*given[:6]), *given[6:]),
+    ) + function(
+        "corrections", "m slack tau alpha kappa rho lam balanced", corrections, called
     )  # fmt: skip

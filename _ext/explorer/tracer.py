@@ -147,6 +147,8 @@ class Tape:
                     return Traced(
                         self, self.code(decisive) if self.known(one) is decisive else other
                     )
+        if ufunc is np.multiply and "false" in codes:
+            return Traced(self, "false")
         if ufunc is np.maximum and self.known(self.ufunc(np.less, *inputs).code) is False:
             return Traced(self, codes[0])
         if ufunc in INFIX:
