@@ -67,7 +67,7 @@ function finite(tau, alpha, kappa, rho, lam, d, balanced) {
   if (![n, ell, k < Infinity ? k : 1].every(size => size >= 1 && size <= 2 ** 53)) return [NaN, NaN, NaN, NaN, n, ell, used];
   const over = n / (d * (d + 1)), pole = over === 1 && lam === 0;
   const at = tasks => expanded(pole ? 2 : over, ell / d, tasks / d, rho, lam, balanced);
-  const error = ([limit, c]) => pole && c === c ? Infinity : limit * Math.exp(c / d);
+  const error = ([limit, c]) => c / d > 50 ? NaN : pole && c === c ? Infinity : limit * Math.exp(c / d);
   // With as many tasks as contexts or more, n tasks have one each, and new ones are fresh.
   const own = at(used), old = own[1], [young] = balanced && k >= n ? at(Infinity) : own, seen = used / k || 1;
   const idg = seen < 1 ? seen * error(old) + (1 - seen) * error(young) : error(old);

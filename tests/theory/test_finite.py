@@ -501,3 +501,13 @@ def test_large_terms_are_told():
         icl_error(1.2, 0.3, 1.0, 0.1, d=[12, 100])
     with pytest.warns(RuntimeWarning, match="with 9 tasks"):
         idg_error(6.0, 1.0, 0.3, 0.1, d=30)
+
+
+@pytest.mark.filterwarnings("ignore:the term of order|with .* tasks")
+@pytest.mark.parametrize("form", ["exp", "hybrid"])
+def test_expansion_of_no_use_at_all_is_refused(form):
+    """As for tasks with few contexts less than d, and long contexts, at a small d."""
+    point = {"tau": 0.5, "alpha": 1e6, "kappa": 0.5, "rho": 0.1}
+    with pytest.raises(ValueError, match="d must be larger for form"):
+        icl_error(**point | {"tau": 0.5 * 51 / 50}, d=[10**6, 50], form=form)
+    assert np.isfinite(icl_error(**point, d=10**6, form=form))
