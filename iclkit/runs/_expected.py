@@ -22,12 +22,11 @@ def errors(
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    There is no theory for λ < 0 and for Gaussian tasks, and there are no digits close to
-    n = d(d + 1) without ridge.
+    There is no theory for λ < 0, and there are no digits close to n = d(d + 1) without ridge.
     """
     names = ("lam", *sizes)
     columns = np.broadcast_arrays(lam, *sizes.values())
-    covered = (columns[0] >= 0) & (prior == "sphere")
+    covered = columns[0] >= 0
     points = {name: column[covered] for name, column in zip(names, columns, strict=True)}
     found = {}
     with warnings.catch_warnings():
@@ -35,29 +34,22 @@ def errors(
         warnings.simplefilter("ignore", RuntimeWarning)
         for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
             found[name] = np.full(covered.shape, np.nan)
-            found[name][covered] = _where_possible(error, points, assignment)
+            known = functools.partial(error, assignment=assignment, prior=prior)
+            found[name][covered] = _where_possible(known, points)
     return found
 
 
-def _where_possible(
-    error: Callable[..., Any], points: Mapping[str, np.ndarray], assignment: str
-) -> np.ndarray:
+def _where_possible(error: Callable[..., Any], points: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return an error at points; those that are refused are looked for by halving."""
     count = points["lam"].size
     try:
-        return np.asarray(error(**points, assignment=assignment))
+        return np.asarray(error(**points))
     except ValueError:
         if count == 1:
             return np.array([np.nan])
     halves = (slice(None, count // 2), slice(count // 2, None))
-    return np.concatenate(
-        [
-            _where_possible(
-                error, {name: column[half] for name, column in points.items()}, assignment
-            )
-            for half in halves
-        ]
-    )
+    parts = ({name: column[half] for name, column in points.items()} for half in halves)
+    return np.concatenate([_where_possible(error, part) for part in parts])
 
 
 def beside(data: xr.Dataset, measure: Callable[..., Any]) -> xr.Dataset:

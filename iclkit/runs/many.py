@@ -75,8 +75,8 @@ def simulate(
     xarray.Dataset
         `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
         predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, inf for
-        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, Gaussian tasks,
-        or without digits, as close to that n. The parameters and the actual `n`, `k` (n when every
+        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, or without
+        digits, as close to that n. The parameters and the actual `n`, `k` (n when every
         context has its own task) and `ell` as attributes.
 
     Raises
