@@ -12,30 +12,38 @@ import xarray as xr
 
 from iclkit.theory.limit import icl_error, idg_error
 
+LAWS = ("tasks", "test_tasks", "tokens", "test_tokens")
+
 
 def errors(
     *,
     lam: Any = 0.0,
     assignment: str = "uniform",
-    prior: str = "sphere",
-    **sizes: Any,
+    prior: str | None = None,
+    **others: Any,
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    There is no theory for λ < 0 and for Gaussian tasks, and there are no digits close to
+    At a finite d there is no theory for λ < 0, for Gaussian tasks and for laws, none of the IDG
+    error on other contexts than those of pretraining, and there are no digits close to
     n = d(d + 1) without ridge.
     """
-    names = ("lam", *sizes)
-    columns = np.broadcast_arrays(lam, *sizes.values())
-    covered = (columns[0] >= 0) & (prior == "sphere")
+    given = {name: value for name, value in others.items() if value is not None}
+    laws = {name for name in LAWS if given.pop(name, None) is not None}
+    names = ("lam", *given)
+    columns = np.broadcast_arrays(lam, *given.values())
+    covered = (columns[0] >= 0) & (prior in (None, "sphere")) & (not laws)
     points = {name: column[covered] for name, column in zip(names, columns, strict=True)}
     found = {}
     with warnings.catch_warnings():
         # It stands beside the runs, which show how good it is.
         warnings.simplefilter("ignore", RuntimeWarning)
+        if "alpha_test" in points:  # as a run has it, in whole tokens
+            points["alpha_test"] = np.rint(points["alpha_test"] * points["d"]) / points["d"]
         for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
             found[name] = np.full(covered.shape, np.nan)
-            found[name][covered] = _where_possible(error, points, assignment)
+            if name == "icl_error" or given.keys().isdisjoint(("alpha_test", "rho_test")):
+                found[name][covered] = _where_possible(error, points, assignment)
     return found
 
 
