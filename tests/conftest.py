@@ -8,6 +8,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+pytest_plugins = ["browser"]
+
 # A slow machine is no failure. New examples are searched for where somebody can follow them up,
 # and not in CI, where a change is judged by the same examples each time.
 hypothesis.settings.register_profile(

@@ -7,7 +7,6 @@ and the checks are skipped; where CI is set to "true", that is an error.
 import gzip
 import os
 import re
-import shutil
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
@@ -17,9 +16,8 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from browser import MISSING, ON_DESK, PAGES, PHONE, REASON, SITE, looked_at, prefer, visit
 from matplotlib.colors import to_rgb
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 from sphinx.util.inventory import InventoryFile
 from test_house import ELSEWHERE, PUBLIC
@@ -27,34 +25,13 @@ from test_house import ELSEWHERE, PUBLIC
 from iclkit import plots
 
 ROOT = Path(__file__).parents[1]
-SITE = ROOT / "_build" / "html"
 NOTEBOOKS = [p for p in ROOT.glob("book/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts]
 CHAPTERS = {
     path.relative_to(ROOT).with_suffix(".html").as_posix() for path in ROOT.glob("book/*/*.ipynb")
 }
-PAGES = sorted(
-    path.relative_to(SITE).as_posix()
-    for path in SITE.rglob("*.html")
-    if path.relative_to(SITE).parts[0] != "_static"  # where the theme leaves its templates
-)
-BROWSER = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-DRIVER = shutil.which("chromedriver")
-
-PHONE = 360  # CSS pixels
-ON_DESK = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-ON_PHONE = {"width": PHONE, "height": 780, "deviceScaleFactor": 1, "mobile": True}
-
-MISSING = [
-    what
-    for what, there in (("built book", PAGES), ("Chromium", BROWSER), ("chromedriver", DRIVER))
-    if not there
-]
-REASON = f"no {' and no '.join(MISSING)} here, so the pages are not looked at"
+pytestmark = looked_at
 if MISSING and os.environ.get("CI") == "true":
     raise RuntimeError(REASON)
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=REASON)
 
 # What a page looks like from within, once its formulas are set and its theme is the one given.
 REPORT = """
@@ -94,44 +71,6 @@ const report = () => done({
 });
 typeset.then(() => settle(60));
 """
-
-
-def chromium(folder, wait="normal"):
-    """A browser of the width of a phone; it waits for a page to be loaded, or not ("none")."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    options.page_load_strategy = wait
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        f"--user-data-dir={folder}",
-    ):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, Service(DRIVER))
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
-    return driver
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
-        yield driver
-
-
-def prefer(browser, theme):
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": theme}]},
-    )
 
 
 def test_every_caption_has_its_figure():
@@ -189,10 +128,7 @@ requestAnimationFrame(() => requestAnimationFrame(() => done([
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "index.html"])
 def test_page(browser, page):
-    for log in ("performance", "browser"):
-        browser.get_log(log)  # forget what an earlier page did
-    prefer(browser, "light")
-    browser.get((SITE / page).as_uri())
+    visit(browser, (SITE / page).as_uri())
     for theme in ("light", "dark"):
         prefer(browser, theme)
         report = browser.execute_async_script(REPORT, theme)
@@ -204,8 +140,6 @@ def test_page(browser, page):
     if page in CHAPTERS:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_DESK)
         first, code = browser.execute_async_script(ORDER)
-        browser.get("about:blank")  # or formulas would be fitted once more
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
         assert first < 1.5, "the first figure comes late"
         assert code < 1 / 3, "a third of the page is code"
 
@@ -219,8 +153,7 @@ def test_page(browser, page):
 
 
 def test_reader_can_choose_light_or_dark(browser):
-    prefer(browser, "light")
-    browser.get((SITE / "book" / "index.html").as_uri())
+    visit(browser, (SITE / "book" / "index.html").as_uri())
     seen = set()
     for _ in range(3):
         browser.execute_script("document.querySelector('.theme-switch-button').click()")
@@ -236,8 +169,7 @@ def press(browser, key):
 
 
 def test_controls_keep_the_focus_and_show_it(browser):
-    prefer(browser, "light")
-    browser.get((SITE / "book" / "claims.html").as_uri())
+    visit(browser, (SITE / "book" / "claims.html").as_uri())
     browser.execute_script("document.querySelector('.theme-switch-button').focus()")
     before = browser.execute_script("return document.documentElement.dataset.mode")
     press(browser, "Enter")
@@ -269,15 +201,14 @@ def coloured(browser, colour):
 def test_figures_follow_the_page_and_not_the_system(browser):
     light = plots.COLOURS["icl"]
     dark = re.findall(r"\{fill: (#\w+) ", plots.for_both_pages(f"<svg>fill: {light}</svg>"))[0]
-    prefer(browser, "light")
-    browser.get((SITE / "book" / "index.html").as_uri())
+    visit(browser, (SITE / "book" / "index.html").as_uri())
     for theme, shown, hidden in (("dark", dark, light), ("light", light, dark)):
         browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
         assert coloured(browser, shown) and not coloured(browser, hidden)
 
 
 def test_ledger_can_be_sieved_by_the_keyboard_and_shows_verdicts_on_a_phone(browser):
-    browser.get((SITE / "book" / "claims.html").as_uri())
+    visit(browser, (SITE / "book" / "claims.html").as_uri())
     rows = "return [...document.querySelectorAll('.ledger tbody tr')].filter(e => e.offsetHeight)"
     everything = len(browser.execute_script(rows))
     out = browser.execute_script(
@@ -299,7 +230,7 @@ def test_ledger_can_be_sieved_by_the_keyboard_and_shows_verdicts_on_a_phone(brow
 
 
 def test_paper_shows_all_of_a_chapter(browser):
-    browser.get((SITE / "book" / "theory" / "error-formulas.html").as_uri())
+    visit(browser, (SITE / "book" / "theory" / "error-formulas.html").as_uri())
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         cut, hidden, number = browser.execute_script(
@@ -342,10 +273,9 @@ SOUGHT = {
 
 
 def test_search_puts_the_right_page_among_the_first_three(browser):
-    browser.get_log("browser")
     missed = {}
     for query, page in SOUGHT.items():
-        browser.get((SITE / "search.html").as_uri() + f"?q={quote(query)}")
+        visit(browser, (SITE / "search.html").as_uri() + f"?q={quote(query)}")
         finished = (
             "return /finished|did not/.test(document.getElementById('search-results').innerText)"
         )
@@ -458,8 +388,7 @@ def test_status_has_every_chapter_and_every_file():
 
 def test_cheat_sheet_prints_on_one_page(browser):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_DESK)
-    browser.get((SITE / "book/cheat-sheet.html").as_uri())
+    visit(browser, (SITE / "book/cheat-sheet.html").as_uri())
     browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_PHONE)
     assert len(re.findall(rb"/Type\s*/Page\b", b64decode(pdf))) == 1

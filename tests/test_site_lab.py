@@ -13,12 +13,12 @@ import time
 from urllib.request import urlopen
 
 import pytest
+from browser import BROWSER, DRIVER, SITE, looked_at
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
-from test_site import BROWSER, DRIVER, MISSING, REASON, SITE
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=REASON)
+pytestmark = looked_at
 CHAPTER = SITE / "_sources" / "book" / "hardware.ipynb"  # one that takes seconds
 
 

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate
 from iclkit.data import _at, laws
-from iclkit.data.tasks import prior_of
+from iclkit.data.tasks import _prior_of
 
 
 class Moments(NamedTuple):
@@ -232,7 +232,7 @@ def population_moments(
     2.652
     """
     d, ell, rho = _validate.count("d", d), _validate.count("ell", ell), _noise(rho)
-    law, prior = _at.law_at("tasks", tasks, d), prior_of(prior, tasks)
+    law, prior = _at.law_at("tasks", tasks, d), _prior_of(prior, tasks)
     if law is not None and law.vectors is not None:
         return task_moments(law.vectors, ell, rho, tokens=tokens)
     seen = np.eye(d) if law is None else laws.matrix(law, d)

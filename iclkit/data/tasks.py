@@ -66,7 +66,7 @@ def draw_tasks(
     [3 3 0 0]
     """
     k, d = _validate.count("k", k), _validate.count("d", d)
-    law, prior = _at.law_at("tasks", tasks, d), prior_of(prior, tasks)
+    law, prior = _at.law_at("tasks", tasks, d), _prior_of(prior, tasks)
     _validate.generator("rng", rng)
     if law is not None and law.vectors is not None:
         picked = rng.integers(0, len(law.vectors), k)
@@ -78,7 +78,7 @@ def draw_tasks(
     return _at.times(w, _at.root(law, d, w))
 
 
-def prior_of(prior: str | None, tasks: _at.LawOrWord | None) -> str:
+def _prior_of(prior: str | None, tasks: _at.LawOrWord | None) -> str:
     """Return the law of u in w = C^½ u, which by default is Gaussian where C is given."""
     if isinstance(tasks, Law) and tasks.vectors is not None:
         if prior is not None:

@@ -24,15 +24,14 @@ def errors(
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    At a finite d there is no theory for λ < 0, for Gaussian tasks and for laws, none of the IDG
-    error on other contexts than those of pretraining, and there are no digits close to
+    At a finite d there is no theory for laws and for λ < 0, and there are no digits close to
     n = d(d + 1) without ridge.
     """
     given = {name: value for name, value in others.items() if value is not None}
     laws = {name for name in LAWS if given.pop(name, None) is not None}
     names = ("lam", *given)
     columns = np.broadcast_arrays(lam, *given.values())
-    covered = (columns[0] >= 0) & (prior in (None, "sphere")) & (not laws)
+    covered = (columns[0] >= 0) & (not laws)
     points = {name: column[covered] for name, column in zip(names, columns, strict=True)}
     found = {}
     with warnings.catch_warnings():
@@ -42,30 +41,22 @@ def errors(
             points["alpha_test"] = np.rint(points["alpha_test"] * points["d"]) / points["d"]
         for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
             found[name] = np.full(covered.shape, np.nan)
-            if name == "icl_error" or given.keys().isdisjoint(("alpha_test", "rho_test")):
-                found[name][covered] = _where_possible(error, points, assignment)
+            known = functools.partial(error, assignment=assignment, prior=prior or "sphere")
+            found[name][covered] = _where_possible(known, points)
     return found
 
 
-def _where_possible(
-    error: Callable[..., Any], points: Mapping[str, np.ndarray], assignment: str
-) -> np.ndarray:
+def _where_possible(error: Callable[..., Any], points: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return an error at points; those that are refused are looked for by halving."""
     count = points["lam"].size
     try:
-        return np.asarray(error(**points, assignment=assignment))
+        return np.asarray(error(**points))
     except ValueError:
         if count == 1:
             return np.array([np.nan])
     halves = (slice(None, count // 2), slice(count // 2, None))
-    return np.concatenate(
-        [
-            _where_possible(
-                error, {name: column[half] for name, column in points.items()}, assignment
-            )
-            for half in halves
-        ]
-    )
+    parts = ({name: column[half] for name, column in points.items()} for half in halves)
+    return np.concatenate([_where_possible(error, part) for part in parts])
 
 
 def beside(data: xr.Dataset, measure: Callable[..., Any]) -> xr.Dataset:

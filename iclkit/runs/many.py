@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from iclkit import __version__, _validate, backend
 from iclkit.data._at import LawOrWord, in_words
-from iclkit.data.tasks import prior_of
+from iclkit.data.tasks import _prior_of
 from iclkit.runs import _expected, _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.one import _sizes, linear_attention
@@ -86,10 +86,9 @@ def simulate(
     xarray.Dataset
         `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
         predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, inf for
-        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, Gaussian tasks,
-        laws, the IDG error on other contexts, or without digits, as close to that n. The
-        parameters that are given and the actual `n`, `k` (n when every context has its own task)
-        and `ell` are attributes, laws in words.
+        n = d(d + 1) without ridge. They are missing where it does not: for laws, for λ < 0, or
+        without digits, as close to that n. The parameters that are given and the actual `n`, `k`
+        (n when every context has its own task) and `ell` are attributes, laws in words.
 
     Raises
     ------
@@ -117,7 +116,7 @@ def simulate(
     }  # fmt: skip
     sizes, runs = _sizes(**point), _validate.count("runs", runs)
     told = point | {name: in_words(name, point[name], d) for name in _expected.LAWS}
-    told["prior"] = prior_of(prior, tasks)
+    told["prior"] = _prior_of(prior, tasks)
     seeds = [backend.child_seed(seed, run) for run in range(runs)]
     with _workers.set_apart(_workers.device()), _progress(f"d={d}, τ={tau}", runs) as bar:
         results = []

@@ -13,7 +13,7 @@ from iclkit.data._at import LawOrWord, law_at, span
 from iclkit.data.contexts import Statistics, draw_statistics
 from iclkit.data.laws import Law
 from iclkit.data.moments import population_moments, prediction_error, task_moments
-from iclkit.data.tasks import ASSIGNMENTS, assign_tasks, draw_tasks, prior_of
+from iclkit.data.tasks import ASSIGNMENTS, _prior_of, assign_tasks, draw_tasks
 from iclkit.fits.fit import fit_gamma
 from iclkit.runs import _expected
 
@@ -51,8 +51,8 @@ def _sizes(
     laws = {"tasks": tasks, "test_tasks": test_tasks, "tokens": tokens, "test_tokens": test_tokens}
     for name, law in laws.items():
         law_at(name, law, d)
-    prior_of(prior, tasks)
-    prior_of(prior, test_tasks)
+    _prior_of(prior, tasks)
+    _prior_of(prior, test_tasks)
     if rho_test is not None:
         _validate.scalar(_validate.nonnegative, "rho_test", rho_test)
     n = _validate.size("tau", tau, d**2, "n = tau * d**2")

@@ -14,6 +14,7 @@ from iclkit.theory import _equivalent, _first_order, _fresh
 FORMS = ("exp", "linear", "hybrid")
 _ENDLESS = 1e9  # κ that stands for ∞ with a ridge: larger ones lose digits, smaller ones differ
 _CLOSE = 1e-6  # to the pole, where the terms of c have lost their digits
+_LARGEST = 50  # power of e in a form, which then is not even an order of magnitude
 _LOST = 1e-4  # of the limit, by differences that the first order is made of, too
 
 
@@ -27,15 +28,14 @@ def error(
     d: Any,
     assignment: str,
     form: str,
-    alpha_test: Any = None,
-    rho_test: Any = None,
+    prior: str,
+    alpha_test: Any,
+    rho_test: Any,
 ) -> Any:
     """Return an error at finite d, for `iclkit.theory.icl_error` and its twin."""
     tau, alpha, kappa, rho, lam = point(tau, alpha, kappa, rho, lam)
     size = _validate.counts("d", d)
-    other: Any = other_test(test, alpha_test, rho_test)
-    if form == "hybrid" and (alpha_test is not None or rho_test is not None):
-        raise ValueError("form must be exp or linear where the test contexts differ, got 'hybrid'")
+    other: Any = other_test(alpha_test, rho_test)
     size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)
     n = _validate.sizes("tau", tau, size**2, "n = tau * d**2")
     ell = _validate.sizes("alpha", alpha, size, "ell = alpha * d")
@@ -52,12 +52,17 @@ def error(
     at = (away, alpha, kappa, rho, lam)
     whole: Any = None
     if form == "hybrid":
-        whole = np.vectorize(_fresh.leave_one_out, otypes=[float])(size, n + pole, ell, rho, lam)
-    result, growth = _in_form(form, whole, size, test, assignment, *at, *other)
+        leave_one_out = np.vectorize(_fresh.leave_one_out, otypes=[float])
+        ell_test = np.where(np.isnan(other[0]), ell, other[0] * size)
+        rho_test = np.where(np.isnan(other[1]), rho, other[1])
+        whole = leave_one_out(
+            size, n + pole, ell, rho, lam, ell_test, rho_test, prior == "gaussian"
+        )
+    result, growth = _in_form(form, whole, size, test, assignment, prior, *at, *other)
     _warn(np.where(pole, 0.0, growth), np.where(endless, np.inf, k), size)
     if test == "idg" and np.any(seen < 1):
         at = (away, alpha, np.full_like(kappa, np.inf), rho, lam)
-        fresh, _ = _in_form(form, whole, size, "icl", assignment, *at, *other)
+        fresh, _ = _in_form(form, whole, size, "icl", assignment, prior, *at, *other)
         result = np.where(seen < 1, seen * result + (1 - seen) * fresh, result)
     return np.where(pole, np.inf, result)[()]
 
@@ -68,6 +73,7 @@ def _in_form(
     size: np.ndarray,
     test: str,
     assignment: str,
+    prior: str,
     tau: Any,
     alpha: Any,
     kappa: Any,
@@ -76,15 +82,22 @@ def _in_form(
     *other: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return an error in one of the forms, and its first order over the limit."""
-    limit, first = to_first_order(test, assignment, tau, alpha, kappa, rho, lam, *other)
+    limit, first = to_first_order(test, assignment, prior, tau, alpha, kappa, rho, lam, *other)
     growth = first / limit / size
     if form == "linear":
         return limit * (1 + growth), growth
-    if form == "exp":
-        return limit * np.exp(growth), growth
-    at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
-    fresh, fresh_first = to_first_order("icl", assignment, *at, *other)
-    return limit * (whole / fresh) * np.exp(growth - fresh_first / fresh / size), growth
+    power, scale = growth, limit
+    if form == "hybrid":
+        at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
+        fresh, fresh_first = to_first_order("icl", assignment, prior, *at, *other)
+        power, scale = growth - fresh_first / fresh / size, limit * (whole / fresh)
+    beyond = power > _LARGEST
+    if np.any(beyond):
+        raise ValueError(
+            f"d must be larger for form={form!r}, got {size[beyond].flat[0]:g}, where the term of "
+            f"order 1/d is {growth[beyond].flat[0]:+.3g} of the limit"
+        )
+    return scale * np.exp(power), growth
 
 
 def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndarray, ...]:
@@ -99,15 +112,8 @@ def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndar
     )  # fmt: skip
 
 
-def other_test(test: str, alpha_test: Any, rho_test: Any) -> tuple[Any, Any]:
+def other_test(alpha_test: Any, rho_test: Any) -> tuple[Any, Any]:
     """Return the test's context length and noise, NaN where they are those of pretraining."""
-    if test == "idg":
-        for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
-            if value is not None:
-                raise ValueError(
-                    f"{name} must be None for the IDG error at finite size, got {value!r}: "
-                    "the first order is known for the contexts of pretraining"
-                )
     alpha = np.nan if alpha_test is None else _validate.positive("alpha_test", alpha_test)
     return alpha, np.nan if rho_test is None else _validate.nonnegative("rho_test", rho_test)
 
@@ -120,6 +126,7 @@ def broadcast(*values: Any) -> list[np.ndarray]:
 def to_first_order(
     test: str,
     assignment: str,
+    prior: str,
     tau: np.ndarray,
     alpha: np.ndarray,
     kappa: np.ndarray,
@@ -145,24 +152,24 @@ def to_first_order(
     alpha_test = np.where(np.isnan(alpha_test), alpha, alpha_test)
     rho_test = np.where(np.isnan(rho_test), rho, rho_test)
     endless = np.isinf(kappa)
-    balanced = (assignment == "balanced") & ~endless
+    balanced, gaussian = (assignment == "balanced") & ~endless, prior == "gaussian"
     q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # refused below
         found = _first_order.corrections(
-            tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced
+            tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced, gaussian
         )
         solution = _equivalent.equivalent(tau, q, kappa, lam)
         icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
-        limit, difference = idg, found.idg
-        if test == "icl":
-            limit = icl
-            difference = 1 + rho_test - 2 * found.trace + (1 + q_test) * found.square
-        effects = _effects(test, found, alpha_test, rho_test)
+        limit, difference = icl, 1 + rho_test - 2 * found.trace + (1 + q_test) * found.square
+        if test == "idg":
+            # By the exact moments the rest of the error is the same for all test contexts.
+            limit, difference = idg, found.idg + rho_test - rho + (q_test - q) * found.square
+        effects = _effects(test, found, alpha, rho, alpha_test, rho_test)
         first = effects.sum(axis=-1)
         if effect is not None:
             first = effects[..., _first_order.EFFECTS.index(effect)]
         explicit = endless & (lam == 0) & own & (effect is None)
-        first = np.where(explicit, _fresh.first_order(tau, q, rho), first)
+        first = np.where(explicit, _fresh.first_order(tau, q, rho, gaussian), first)
         # What the limit has lost where it is a difference, the first order has lost, too.
         lost = np.abs(difference / limit - 1)
         beyond = ~np.isfinite(first / limit) | ~(explicit | (lost < _LOST))
@@ -178,17 +185,28 @@ def to_first_order(
 
 
 def _effects(
-    test: str, found: _first_order.Corrections, alpha_test: np.ndarray, rho_test: np.ndarray
+    test: str,
+    found: _first_order.Corrections,
+    alpha: np.ndarray,
+    rho: np.ndarray,
+    alpha_test: np.ndarray,
+    rho_test: np.ndarray,
 ) -> np.ndarray:
     """Return what comes to an error times 1/d by each effect, along a last axis."""
-    if test == "idg":
-        return found.idg_1
-    q_test = (1 + rho_test) / alpha_test
-    effects: np.ndarray = -2 * found.trace_1 + (1 + q_test)[..., None] * found.square_1
+    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
     names = _first_order.EFFECTS
-    effects[..., names.index("last coordinate")] += (1 + rho_test) ** 2 * found.last
-    # The features of a test context, too, have a length that fluctuates.
-    effects[..., names.index("its fluctuations")] += found.square / alpha_test
+    # The features of a test context, too, have a length that fluctuates, and a last coordinate.
+    if test == "icl":
+        effects: np.ndarray = -2 * found.trace_1 + (1 + q_test)[..., None] * found.square_1
+        fluctuations = found.square / alpha_test
+        last = (1 + rho_test) ** 2 * found.last
+    else:
+        more = rho_test - rho
+        effects = found.idg_1 + (q_test - q)[..., None] * found.square_1
+        fluctuations = (1 / alpha_test - 1 / alpha) * found.own_square
+        last = 2 * more * found.own_last + more * (2 + rho + rho_test) * found.last
+    effects[..., names.index("its fluctuations")] += fluctuations
+    effects[..., names.index("last coordinate")] += last
     return effects
 
 

@@ -23,7 +23,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 # What makes up the first order, as the chapter names it; the last is n/(d(d + 1)) for n/d².
 EFFECTS = (
     "few contexts", "spread of tasks", "mixed blocks", "one task at a time", "length of a context",
-    "its fluctuations", "assignment", "last coordinate", "count",
+    "its fluctuations", "assignment", "last coordinate", "length of a task", "count",
 )  # fmt: skip
 
 
@@ -37,6 +37,9 @@ class Corrections(NamedTuple):
     last: np.ndarray  # squares of the last column
     idg: np.ndarray
     idg_1: np.ndarray
+    # What the error on the pretraining tasks changes by with other test contexts.
+    own_square: np.ndarray  # tr ΓRΓᵀ
+    own_last: np.ndarray  # the last column times what the first ones miss of the mean task
 
 
 class _Setting(NamedTuple):
@@ -97,31 +100,6 @@ def _fixed_point(at: _Setting, start: np.ndarray, t: np.ndarray) -> tuple[Jet, J
     return t_w, t_zeta, _state(at, start, t_w, t_zeta)
 
 
-class _Second(NamedTuple):
-    """Second moments of the traces when y·d tasks have been added."""
-
-    T_w: Jet
-    T_x: Jet
-    T_zeta: Jet
-
-
-def _second(y: np.ndarray, t_w: Jet, mu: Jet, state: _State) -> _Second:
-    f, t = state.f, t_w
-    h = 1 / (1 - y * (f * f))
-    C_2 = t * t * h
-    C_3 = t * t * t * (1 - y * (f * f * f)) * (h * h * h)
-    t_b = t - (mu * mu * C_2).times_delta()
-    phi_t = f / (state.l * t) * t_b
-    gamma = phi_t / (1 + phi_t)
-    T_b = t_b * t_b / (1 - y * (gamma * gamma))
-    mu_2, mu_3 = mu * C_2, mu * mu * C_3
-    return _Second(
-        T_b + 2 * mu_3.times_delta(),
-        T_b - 2 * (mu_2 - mu_3).times_delta(),
-        T_b + 2 * (t - 2 * mu_2 + mu_3).times_delta(),
-    )
-
-
 def _beside(*effects: Jet) -> Jet:
     """Return one jet with the effects along its last axis."""
     parts = np.broadcast_arrays(*(effect.parts for effect in effects))
@@ -135,8 +113,12 @@ def corrections(
     rho: np.ndarray,
     lam: np.ndarray,
     balanced: np.ndarray,
+    gaussian: bool,
 ) -> Corrections:
-    """Corrections at arrays of one shape; here τ = n/(d(d + 1)), and κ is finite."""
+    """Corrections at arrays of one shape; here τ = n/(d(d + 1)), and κ is finite.
+
+    Tasks are on the sphere unless they are `gaussian`.
+    """
     shape = tau.shape
     tau, alpha, kappa, rho, lam, uniform = (
         np.ravel(array)[:, None] for array in (tau, alpha, kappa, rho, lam, ~balanced)
@@ -164,38 +146,43 @@ def corrections(
     z = c / t_w
     k_1, k_2 = v * l, v * (z * f + l)
     t_x = 0.5 * (t_w + t_zeta - constant(np.ones_like(t)).times_delta())
-    mu = at.ridge + kappa * q * b - at.source
 
-    # Nodes in u, with y = (1 − exp(−f²u))/f².
-    f2 = f.parts[0, 0] ** 2
+    # Second moments of the traces when y·d tasks have been added. Of two that a task sees it is
+    # T_w = t_w²/(1 − yf²), enhanced by the tasks so far; of a task and noise, T_x = t_x²/(1 − yf²);
+    # of noise, T_ζ = t_ζ² + y·a²t_x²·T_x. Their integrals are those of 1/(1 − yf²), with y and
+    # without, and of y/(1 − yf²)², at nodes in u with y = (1 − exp(−f²u))/f².
+    aa, ff, tt, xx = a * a, f * f, t_w * t_w, t_x * t_x
+    f2 = ff.parts[0, 0]
     end = -np.log1p(-kappa * f2) / f2
     u = end * (_NODES + 1) / 2
     y, dy = -np.expm1(-f2 * u) / f2, np.exp(-f2 * u) * (end * _WEIGHTS / 2)
-    T_w, T_x, _ = inner = _second(y, t_w, mu, state)
-    sum_w, sum_x = inner.T_w.sum(dy), inner.T_x.sum(dy)
-    sum_ww, sum_wx, sum_xx = (
-        (T_w * T_w).sum(y * dy),
-        (T_w * T_x).sum(y * dy),
-        (T_x * T_x).sum(y * dy),
-    )
-    sum_zeta = inner.T_zeta.sum(dy)
+    grown = 1 / (1 - y * ff)
+    once, first, twice = grown.sum(dy), grown.sum(y * dy), (grown * grown).sum(y * dy)
+    sum_w, sum_x = tt * once, xx * once
+    sum_ww, sum_wx, sum_xx = tt * tt * twice, tt * xx * twice, xx * xx * twice
+    sum_zeta = kappa * (t_zeta * t_zeta) + aa * (xx * xx) * first
 
-    ff, tt = f * f, t_w * t_w
-    ratio, noise = ff / tt, q * t_zeta * v
+    noise = q * t_zeta * v
     pair = k_1 * k_1 + v * k_2
     few = 0.5 * kappa * (-(nu * x)).log1p()
     spread = (ff + V_f) * (constant(kappa) - sum_w / tt)
     twisted = v * (nu - z * f - nu * f) / t_w + nu * k_1 * k_1
-    mixed = -ratio * (V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx)
-    single = 0.5 * ratio * sum_w + q * (a * b) * sum_x
-    length = (2 / alpha - q / scale) * (t_zeta * v) - 2 * noise * (t_w * l * v) - noise * noise
-    twice = (2 / alpha - q / scale) * (t_x * t_x) * pair + (1 / alpha) * noise * noise
-    twice = kappa * (twice + (4 / alpha) * q * (t_x * t_zeta * k_1 * v))
+    mixed = -aa * (V_f / tt * sum_ww + q * twisted * sum_wx + q**2 * (nu * v * v) * sum_xx)
+    single = 0.5 * aa * sum_w + q * (a * b) * sum_x
+    length = (1 / alpha) * t_zeta * v - 2 * noise * (t_w * l * v) - noise * noise
+    twice = (kappa / alpha) * (xx * pair + noise * noise + 4 * noise * t_x * k_1)
     twice = twice + q * pair * sum_x + q**2 * (v * v) * sum_zeta
+    # The square length of a Gaussian task has variance 2/d. It scales t_w, and the noise of its
+    # contexts with q = (|w|²/d + ρ)/α; here are the derivatives of 1/v, v and l by it.
+    scatter = t_zeta / alpha
+    longer = t_w * L_2 + scatter / room
+    v_r = -(v * v * longer)
+    l_r = -(nu * t_w * (l * l) * (v + v_r))
+    task = t_w * (v * l_r + l * v_r) + scatter * v_r
     held = constant(ridge) + scale**2 * kappa * a
     omega = _beside(
         few, spread, mixed, single, kappa * nu * length, -nu * twice,
-        -0.5 * uniform * kappa * (nu * x / room), held.log(),
+        -0.5 * uniform * kappa * (nu * x / room), held.log(), gaussian * kappa * nu * task,
     )  # fmt: skip
 
     # d/dτ of what depends on τ through P = τλ and ν = τ/κ.
@@ -205,27 +192,31 @@ def corrections(
 
     traced, squared = (t_zeta - t_w).parts[1], t_zeta.parts[1]
     trace, last = (traced[0] + 1) / 2, held.inverse().parts[1, 0]
-    missed = (1 / v).parts[1]
+    missed, own_square = (1 / v).parts[1], (t_zeta - a * t_x * t_x).parts[1, 0]
 
     # What a context that is added has in its leverage beyond the mean: the variance of that.
-    T_w, T_x, T_zeta = _second(kappa, t_w, mu, state)
+    grown = 1 / (1 - kappa * ff)
+    T_w, T_x = tt * grown, xx * grown
+    T_zeta = t_zeta * t_zeta + kappa * aa * (xx * T_x)
     norm = 2 * (tt * L_2 + 2 * q * (t_w * t_zeta * l) + q**2 * (t_zeta * t_zeta))
-    twice = 4 * (l * l) * ((2 / alpha - q / scale) * (t_x * t_x) + q * T_x)
-    twice = twice + (8 / alpha) * q * (l * t_x * t_zeta) + (2 / alpha) * q**2 * (t_zeta * t_zeta)
-    twice = twice + 2 * q**2 * T_zeta
-    own = x / (v * room)
+    twice = 4 * (l * l) * (xx / alpha + q * T_x) + (8 / alpha) * q * (l * t_x * t_zeta)
+    twice = twice + (2 / alpha) * q**2 * (t_zeta * t_zeta) + 2 * q**2 * T_zeta
+    share = x / (v * room)
     none, half = constant(np.zeros_like(t)), 0.5 * (v * v)
     added = _beside(
         none, half * (2 * (L_2 * L_2) * (T_w - tt)), none, none, half * norm, half * twice,
-        half * (uniform * (nu * own * own)) - (1 - uniform) * 0.5 * (x / room), none,
+        half * (uniform * (nu * share * share)) - (1 - uniform) * 0.5 * (x / room), none,
+        half * (gaussian * (2 * longer * longer)),
     )  # fmt: skip
     # The derivative by ν, times 1/κ, as a jet; it is needed without further derivatives.
     along_nu = Jet(np.zeros_like(omega.parts))
     along_nu.parts[:, 0] = omega.parts[:, 3] / kappa
     idg_1 = ((along_nu + added) / v).parts[1, 0]
 
-    limits = (trace, squared[0], last, missed[0])
-    trace, square, last, idg = (
+    limits = (
+        trace, squared[0], last, missed[0], own_square, -scale * (f / held).parts[1, 0]
+    )  # fmt: skip
+    trace, square, last, idg, own_square, own_last = (
         np.broadcast_to(value[:, 0], tau.shape[:1]).reshape(shape) for value in limits
     )
     firsts = (
@@ -235,4 +226,4 @@ def corrections(
     trace_1, square_1, idg_1 = (
         np.concatenate(pair, axis=1).reshape(*shape, len(EFFECTS)) for pair in firsts
     )
-    return Corrections(trace, trace_1, square, square_1, last, idg, idg_1)
+    return Corrections(trace, trace_1, square, square_1, last, idg, idg_1, own_square, own_last)

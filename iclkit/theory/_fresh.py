@@ -14,7 +14,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import root
 
 
-def first_order(tau: Any, q: Any, rho: Any) -> np.ndarray:
+def first_order(tau: Any, q: Any, rho: Any, gaussian: bool = False) -> np.ndarray:
     """Return what comes to the error times 1/d without ridge; τ = n/(d(d + 1)) is not 1."""
     s = 1 + rho
     over = 2 * s * q**4 + 2 * q**3 * (2 * rho**2 + rho * tau + 7 * rho + 6)
@@ -29,8 +29,11 @@ def first_order(tau: Any, q: Any, rho: Any) -> np.ndarray:
         over = over / (tau * s * (1 + q) ** 3 * (tau - 1))
         last = last * tau * (1 + q - s**2) / ((1 + q) * (1 + q * (1 - tau) + (s**2 - 1) * tau) ** 2)
         under = tau * under / (s * (1 + q) ** 3 * (1 - tau)) + last
+        longer = q * (rho * (rho + 3) + np.maximum(tau - 1, 0.0) * (q * s + 1)) + rho * s
+        longer = 2 * (q + s) * longer / ((1 + q) ** 3 * s**2 * np.abs(tau - 1))
+        longer = np.where(tau > 1, longer / tau, longer * tau)  # by the length of Gaussian tasks
     first: np.ndarray = np.where(tau > 1, over, under)
-    return first
+    return first + longer if gaussian else first
 
 
 def _gauss_gamma(shape: float, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,21 +45,25 @@ def _gauss_gamma(shape: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes / shape, vectors[0] ** 2
 
 
-def leave_one_out(d: int, n: int, ell: int, rho: float, lam: float) -> float:
+def leave_one_out(
+    d: int, n: int, ell: int, rho: float, lam: float,
+    ell_test: float, rho_test: float, gaussian: bool = False,
+) -> float:  # fmt: skip
     """Return the error of both tests at κ = ∞; n = d(d + 1) without ridge has none."""
-    q = d * (1 + rho) / ell
     counts = (14, 14, 10, 10) if min(d, ell) < 20 else (5, 5, 3, 4)
     rules = [_gauss_gamma(d / 2, counts[0]), _gauss_gamma(ell / 2, counts[1])]
     nodes, weights = np.polynomial.hermite_e.hermegauss(counts[2])
     rules.append((nodes, weights / weights.sum()))
     rules.append(_gauss_gamma((d - 1) / 2, counts[3]) if d > 1 else (np.zeros(1), np.ones(1)))
-    X, Y, normal, V = np.meshgrid(*(rule[0] for rule in rules), indexing="ij", sparse=True)
-    mean = np.einsum("i,j,k,l->ijkl", *(rule[1] for rule in rules))
+    rules.append(_gauss_gamma(d / 2, 4) if gaussian else (np.ones(1), np.ones(1)))
+    X, Y, normal, V, R = np.meshgrid(*(rule[0] for rule in rules), indexing="ij", sparse=True)
+    mean = np.einsum("i,j,k,l,m->ijklm", *(rule[1] for rule in rules))
 
-    along = Y * np.sqrt(d) + np.sqrt(Y * q * rho / (1 + rho)) * normal
-    first = X * (along**2 + Y * q * V * (d - 1)) / d  # X|h₁|²/d
-    last = X * ((1 + rho) * Y) ** 2
-    overlap = X * along / np.sqrt(d)
+    # R is |w|²/d.
+    along = Y * np.sqrt(d * R) + np.sqrt(Y * d * rho / ell) * normal
+    first = X * (along**2 + Y * (R + rho) * V * (d - 1) * d / ell) / d  # X|h₁|²/d
+    last = X * ((R + rho) * Y) ** 2
+    overlap = X * along * np.sqrt(R / d)
     # Below the threshold all is in units of the ridge, which tends to zero.
     under = lam == 0 and n < d * (d + 1)
     one, penalty = (0.0, 1.0) if under else (1.0, lam)
@@ -88,12 +95,13 @@ def leave_one_out(d: int, n: int, ell: int, rho: float, lam: float) -> float:
     trace = c[0] * (mean * overlap * seen).sum()
     by_c = np.array([-c[0] * (mean * overlap * by * seen**2).sum() for by in slope])
     by_c[0] += trace / c[0]
-    left = X + rho - trace * overlap
+    left = X * R + rho - trace * overlap
     loss_by_c = [
         -(mean * (seen * change * overlap + left * by * seen**2)).sum()
         for change, by in zip(by_c, slope, strict=True)
     ]
     # A penalty λ_i adds c_i to the excess, and moves the solution accordingly.
     square, last_square = -c * np.linalg.solve(change.T, c * np.array(loss_by_c))
-    error = 1 + rho - 2 * trace + (1 + 1 / ell + q) * square
-    return float(error + (1 + 2 / ell) * (1 + rho) ** 2 * last_square)
+    error = 1 + rho_test - 2 * trace + (1 + (1 + d * (1 + rho_test)) / ell_test) * square
+    label_square = (1 + rho_test) ** 2 + (2 / d if gaussian else 0.0)
+    return float(error + (1 + 2 / ell_test) * label_square * last_square)

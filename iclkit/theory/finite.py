@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from iclkit import _validate
 from iclkit._labels import labelled
-from iclkit.data.tasks import ASSIGNMENTS
+from iclkit.data.tasks import ASSIGNMENTS, PRIORS
 from iclkit.theory import _equivalent, _expansion
 from iclkit.theory._first_order import EFFECTS
 
@@ -35,6 +35,7 @@ def finite_size_coefficient(
     *,
     test: str = "icl",
     assignment: str = "uniform",
+    prior: str = "sphere",
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
     effect: str | None = None,
@@ -59,15 +60,16 @@ def finite_size_coefficient(
         How contexts pick their task, see `iclkit.data.assign_tasks`. Balanced is for many contexts
         of each task, n/k of them; at κ = ∞, where each context has a task of its own, both are the
         same.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, see `iclkit.data.draw_tasks`.
     alpha_test, rho_test : float or array, optional
-        Context length and noise of the test contexts, for new tasks only; by default those of
-        pretraining.
+        Context length and noise of the test contexts; by default those of pretraining.
     effect : str, optional
         The part of c that comes by one effect, of these: "few contexts", "spread of tasks",
         "mixed blocks", "one task at a time", "length of a context", "its fluctuations",
-        "assignment", "last coordinate", and "count", which is that of contexts per d(d + 1) and
-        not per d². All parts add up to c; for the error on the pretraining tasks, each holds what
-        it does to the fit, and to the leverage of a context that is added.
+        "assignment", "last coordinate", "length of a task", and "count", which is that of contexts
+        per d(d + 1) and not per d². All parts add up to c; for the error on the pretraining tasks,
+        each holds what it does to the fit, and to the leverage of a context that is added.
 
     Returns
     -------
@@ -84,8 +86,9 @@ def finite_size_coefficient(
 
     Notes
     -----
-    Tasks are on the sphere. The law of a context's features, the number of contexts per task and
-    the last coordinate of h all count to this order. Source: eq-first-order in the book.
+    The law of a context's features, the number of contexts per task and the last coordinate of h
+    all count to this order; the length of a task, where it fluctuates, does so, too. Source:
+    eq-first-order, eq-finite-length and eq-finite-other-context in the book.
 
     Examples
     --------
@@ -98,12 +101,13 @@ def finite_size_coefficient(
     """
     _validate.choice("test", test, _TESTS)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
+    _validate.choice("prior", prior, PRIORS)
     if effect is not None:
         _validate.choice("effect", effect, EFFECTS)
     point = _expansion.point(tau, alpha, kappa, rho, lam)
-    other = _expansion.other_test(test, alpha_test, rho_test)
+    other = _expansion.other_test(alpha_test, rho_test)
     limit, first = _expansion.to_first_order(
-        test, assignment, *_expansion.broadcast(*point, *other), effect=effect
+        test, assignment, prior, *_expansion.broadcast(*point, *other), effect=effect
     )
     return (first / limit)[()]
 
@@ -117,6 +121,7 @@ def pole_strength(
     d: ArrayLike | None = None,
     test: str = "icl",
     assignment: str = "uniform",
+    prior: str = "sphere",
 ) -> Any:
     """Strength A of the pole of an error without ridge, which is A/|τ − 1| close to τ = 1.
 
@@ -134,6 +139,8 @@ def pole_strength(
         The error on new tasks or on the pretraining tasks.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, which counts at a finite d only.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, which counts at a finite d only.
 
     Returns
     -------
@@ -161,6 +168,7 @@ def pole_strength(
     """
     _validate.choice("test", test, _TESTS)
     _validate.choice("assignment", assignment, ASSIGNMENTS)
+    _validate.choice("prior", prior, PRIORS)
     _, alpha, kappa, rho, _ = _expansion.point(1.0, alpha, kappa, rho, 0.0)
     d = np.asarray(np.inf) if d is None else _validate.counts("d", d)
     d, alpha, kappa, rho = _expansion.broadcast(d, alpha, kappa, rho)
@@ -186,6 +194,6 @@ def pole_strength(
     weights = np.array([6, -15, 20, -15, 6, -1])  # of its value at the pole
     near = (array[..., None] for array in (alpha, kappa, rho))
     points = _expansion.broadcast(1 + distance, *near, 0.0, np.nan, np.nan)
-    limit, first = _expansion.to_first_order(test, assignment, *points)
+    limit, first = _expansion.to_first_order(test, assignment, prior, *points)
     coefficient = np.sum(first / limit * weights, axis=-1)
     return (strength * (1 + coefficient / d))[()]

@@ -24,7 +24,7 @@ from scipy.special import expit
 from iclkit import _validate
 from iclkit._labels import labelled
 from iclkit.data.laws import AnyLaw
-from iclkit.data.tasks import ASSIGNMENTS
+from iclkit.data.tasks import ASSIGNMENTS, PRIORS
 from iclkit.theory import _equivalent, _expansion, _minimum
 
 _TESTS = ("icl", "idg")
@@ -132,6 +132,7 @@ def icl_error(
     d: ArrayLike | None = None,
     assignment: str = "uniform",
     form: str = "exp",
+    prior: str = "sphere",
     tasks: AnyLaw | None = None,
     test_tasks: AnyLaw | None = None,
     tokens: AnyLaw | None = None,
@@ -156,8 +157,8 @@ def icl_error(
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with laws at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
-        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere. It
-        does not hold close to the pole, for d·|n/(d(d + 1)) − 1| of order one or less.
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
+        pole, for d·|n/(d(d + 1)) − 1| of order one or less.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
@@ -166,6 +167,8 @@ def icl_error(
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
         all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
         negative where c < −d.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
     tasks, tokens : law, optional
         Covariances C of the tasks and Σ of the tokens, w ~ N(0, C) and x ~ N(0, Σ/d): a matrix,
         eigenvalues, eigenvalues and the shares of the directions that have them, or what
@@ -216,12 +219,13 @@ def icl_error(
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     _validate.choice("form", form, _expansion.FORMS)
+    _validate.choice("prior", prior, PRIORS)
     laws = (tasks, test_tasks, tokens, test_tokens)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[0]
     _refuse_laws(laws, f"at finite size, where all is isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("icl", *point, d, assignment, form, alpha_test, rho_test)
+    return _expansion.error("icl", *point, d, assignment, form, prior, alpha_test, rho_test)
 
 
 @labelled(*_LAWS)
@@ -235,6 +239,7 @@ def idg_error(
     d: ArrayLike | None = None,
     assignment: str = "uniform",
     form: str = "exp",
+    prior: str = "sphere",
     tasks: AnyLaw | None = None,
     tokens: AnyLaw | None = None,
     alpha_test: ArrayLike | None = None,
@@ -257,8 +262,8 @@ def idg_error(
         Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with laws at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
-        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`, for tasks on the sphere. It
-        does not hold close to the pole, for d·|n/(d(d + 1)) − 1| of order one or less.
+        in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
+        pole, for d·|n/(d(d + 1)) − 1| of order one or less.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
@@ -267,6 +272,8 @@ def idg_error(
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
         all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
         negative where c < −d.
+    prior : {"sphere", "gaussian"}
+        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
     tasks, tokens : law, optional
         Covariances C of the tasks and Σ of the tokens, w ~ N(0, C) and x ~ N(0, Σ/d): a matrix,
         eigenvalues, eigenvalues and the shares of the directions that have them, or what
@@ -283,7 +290,7 @@ def idg_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and laws, `alpha_test` and `rho_test` are None.
+        λ is at least 0, and laws are None.
 
     Warns
     -----
@@ -308,12 +315,13 @@ def idg_error(
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     _validate.choice("form", form, _expansion.FORMS)
+    _validate.choice("prior", prior, PRIORS)
     laws = (tasks, None, tokens, None)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[1]
     _refuse_laws(laws, f"at finite size, where all is isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("idg", *point, d, assignment, form, alpha_test, rho_test)
+    return _expansion.error("idg", *point, d, assignment, form, prior, alpha_test, rho_test)
 
 
 @labelled()

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from test_limit import exact_errors
 
 from iclkit import runs
-from iclkit.theory import finite_size_coefficient, icl_error, idg_error, pole_strength
+from iclkit.theory import (
+    effective_ridge,
+    finite_size_coefficient,
+    icl_error,
+    idg_error,
+    pole_strength,
+)
 from iclkit.theory._expansion import FORMS
 from iclkit.theory._first_order import EFFECTS
 from iclkit.theory._fresh import first_order, leave_one_out
@@ -24,6 +30,7 @@ INF = np.inf
 def functional(point, start, t, P, J, nu, delta, held):
     """What the errors are derivatives of, at numbers instead of jets."""
     alpha, kappa, rho, uniform = (point[name] for name in ("alpha", "kappa", "rho", "uniform"))
+    gaussian = point["prior"] == "gaussian"
     s, q = 1 + rho, (1 + rho) / alpha
 
     def state(t_w, t_z):
@@ -36,6 +43,13 @@ def functional(point, start, t, P, J, nu, delta, held):
         P_0 = P + kappa * (a + q * b)
         g = (kappa * a + J) / P_0
         return c, l, v, f, a, b, 1 / P_0 + delta * (1 - g) ** 2, 1 / P_0 + delta * g**2
+
+    def by_length(square):
+        """The log-determinant of a task's contexts by |w|²/d, and 1/v."""
+        C, t = start + delta * rho + (square + rho) / alpha * t_z, square * t_w
+        B = C + (nu - 1) * t
+        l = (mp.sqrt(B**2 + 4 * t * C) - B) / (2 * t)  # noqa: E741
+        return nu * mp.log(C + t * l) - mp.log(l) + l, C + t * l
 
     def excess(t_w, t_z):
         *_, next_w, next_z = state(t_w, t_z)
@@ -72,8 +86,9 @@ def functional(point, start, t, P, J, nu, delta, held):
         scale = 2 * (2 / alpha * t_x**2 + q * (T_x - t_x**2 / s)) * (k1**2 + v * k2)
         scale += (2 / alpha * q**2 * t_z**2 + 2 * q**2 * T_z) * v**2
         scale += 8 / alpha * q * t_x * t_z * k1 * v
-        return sum_ - nu / 2 * scale - (nu * x / (1 - nu * x) / 2 if uniform else 0)
+        return sum_ - nu / 2 * scale - (nu * x / (1 - nu * x) / 2 if uniform else 0) + fluctuates
 
+    fluctuates = mp.diff(lambda r: by_length(r)[0], 1, 2, h=mp.mpf(10) ** -14) if gaussian else 0
     end = -mp.log(1 - kappa * f**2) / f**2
     inside = mp.quad(
         lambda u: mp.exp(-(f**2) * u) * omega((1 - mp.exp(-(f**2) * u)) / f**2),
@@ -87,16 +102,18 @@ def functional(point, start, t, P, J, nu, delta, held):
     spread += 8 / alpha * q * l * t_x * t_z + 2 / alpha * q**2 * t_z**2 + 2 * q**2 * T_z
     spread += 2 * L2**2 * (T_w - t_w**2)
     spread += nu * (x / (v * (1 - nu * x))) ** 2 if uniform else 0
+    spread += 2 * mp.diff(lambda r: by_length(r)[1], 1, h=mp.mpf(10) ** -14) ** 2 if gaussian else 0
     own = v**2 / 2 * spread - (0 if uniform else x / (1 - nu * x) / 2)
     seen = held + s**2 * kappa * a
     return mp.matrix([inside + mp.log(seen), t_z, 1 / seen, 1 / v, own])
 
 
-def exact_coefficients(tau, alpha, kappa, rho, lam, assignment):
+def exact_coefficients(tau, alpha, kappa, rho, lam, assignment, prior):
     """(c_ICL, c_IDG) for one point, by differences."""
-    with mp.workdps(50):
+    with mp.workdps(70):
         tau, alpha, kappa, rho, lam = (mp.mpf(x) for x in (tau, alpha, kappa, rho, lam))
-        point = {"alpha": alpha, "kappa": kappa, "rho": rho, "uniform": assignment == "uniform"}
+        point = {"alpha": alpha, "kappa": kappa, "rho": rho, "prior": prior}
+        point["uniform"] = assignment == "uniform"
         q, s, nu = (1 + rho) / alpha, 1 + rho, tau / kappa
         under = lam == 0 and tau < 1
         P, start = (mp.mpf(1), 0) if under else (tau * lam, 1)
@@ -136,6 +153,7 @@ def hard_points(count, seed):
             "rho": float(rng.choice([0.0, 10 ** rng.uniform(-3, 0.5)])),
             "lam": float(rng.choice([0.0, 10 ** rng.uniform(-6, 1)])),
             "assignment": str(rng.choice(["uniform", "balanced"])),
+            "prior": str(rng.choice(["sphere", "gaussian"])),
         }  # fmt: skip
 
 
@@ -150,14 +168,19 @@ def test_coefficients_agree_with_40_digits(seed):
 
 @pytest.mark.parametrize("test", ["icl", "idg"])
 @pytest.mark.parametrize("assignment", ["uniform", "balanced"])
-def test_effects_add_up_and_are_where_they_should_be(test, assignment):
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+def test_effects_add_up_and_are_where_they_should_be(test, assignment, prior):
     tau, alpha, kappa = np.array([0.5, 2.0]), np.array([1.0, 10.0]), np.array([0.5, 3.0])
     at = (tau, alpha, kappa, 0.2, np.array([0.0, 0.1]))
-    kind = {"test": test, "assignment": assignment}
+    kind = {"test": test, "assignment": assignment, "prior": prior}
     parts = {e: finite_size_coefficient(*at, **kind, effect=e) for e in EFFECTS}
     whole = finite_size_coefficient(*at, **kind)
     np.testing.assert_allclose(sum(parts.values()), whole, rtol=1e-12)
+    other = kind | {"alpha_test": 3.0, "rho_test": 0.5}
+    moved = [finite_size_coefficient(*at, **other, effect=e) for e in EFFECTS]
+    np.testing.assert_allclose(sum(moved), finite_size_coefficient(*at, **other), rtol=1e-12)
     assert (parts["assignment"] == 0).all() == (test == "icl" and assignment == "balanced")
+    assert (parts["length of a task"] == 0).all() == (prior == "sphere")
     # With fresh tasks nothing is left of those that need several contexts of one task.
     for effect in ("spread of tasks", "mixed blocks", "one task at a time"):
         fresh = finite_size_coefficient(*at[:2], 1e6, *at[3:], **kind, effect=effect)
@@ -210,22 +233,27 @@ def test_endless_dimension_is_the_limit(test, tau, alpha, kappa, rho, lam):
     assert found == pytest.approx(test(*point) * np.exp(c / d), rel=1e-13)
 
 
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
 @settings(max_examples=30)
-@given(tau=TAU, alpha=ALPHA, rho=RHO, lam=LAM)
-def test_many_tasks_are_fresh_tasks(tau, alpha, rho, lam):
+@given(tau=TAU, alpha=ALPHA, rho=RHO, lam=LAM, other=st.one_of(st.none(), ALPHA))
+def test_many_tasks_are_fresh_tasks(prior, tau, alpha, rho, lam, other):
+    how = {"prior": prior} | ({} if other is None else {"alpha_test": other, "rho_test": 0.5})
     both = [
-        finite_size_coefficient(tau, alpha, 1e6, rho, lam, test=test) for test in ("icl", "idg")
+        finite_size_coefficient(tau, alpha, 1e6, rho, lam, test=test, **how)
+        for test in ("icl", "idg")
     ]
-    fresh = finite_size_coefficient(tau, alpha, INF, rho, lam)
+    fresh = finite_size_coefficient(tau, alpha, INF, rho, lam, **how)
     assert both == pytest.approx([fresh, fresh], rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("tau", [0.3, 0.9, 1.2, 4.0])
 @pytest.mark.parametrize(("alpha", "rho"), [(0.5, 0.0), (1.0, 0.1), (10.0, 1.0)])
-def test_fresh_tasks_in_closed_form(tau, alpha, rho):
-    explicit = first_order(tau, (1 + rho) / alpha, rho) / icl_error(tau, alpha, INF, rho)
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+def test_fresh_tasks_in_closed_form(tau, alpha, rho, prior):
+    explicit = first_order(tau, (1 + rho) / alpha, rho, prior == "gaussian")
+    explicit = explicit / icl_error(tau, alpha, INF, rho)
     for test in ("icl", "idg"):
-        found = finite_size_coefficient(tau, alpha, 1e7, rho, test=test)
+        found = finite_size_coefficient(tau, alpha, 1e7, rho, test=test, prior=prior)
         assert found == pytest.approx(explicit, rel=3e-6, abs=3e-6)
 
 
@@ -233,31 +261,38 @@ def test_fresh_tasks_in_closed_form(tau, alpha, rho):
     ("tau", "alpha", "rho", "lam"),
     [(0.5, 1, 0.1, 0.0), (2, 1, 0.1, 0.0), (0.5, 3, 0.2, 0.1), (2, 5, 0, 0.01), (1, 2, 0.5, 0.3)],
 )
-def test_first_order_of_leaving_one_out(tau, alpha, rho, lam):
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+@pytest.mark.parametrize("other", [(None, None), (4.0, 0.3)])
+def test_first_order_of_leaving_one_out(tau, alpha, rho, lam, prior, other):
+    tests = dict(zip(("alpha_test", "rho_test"), other, strict=True))
+    alpha_test, rho_test = (alpha, rho) if other[0] is None else other
     scaled = []
     for d in (400, 800, 1600):
-        whole = leave_one_out(d, round(tau * d * (d + 1)), alpha * d, rho, lam)
-        scaled.append(d * (whole / icl_error(tau, alpha, INF, rho, lam) - 1))
+        n = round(tau * d * (d + 1))
+        gaussian = prior == "gaussian"
+        whole = leave_one_out(d, n, alpha * d, rho, lam, alpha_test * d, rho_test, gaussian)
+        scaled.append(d * (whole / icl_error(tau, alpha, INF, rho, lam, **tests) - 1))
     first = 2 * np.array(scaled[1:]) - scaled[:-1]
-    found = finite_size_coefficient(tau, alpha, INF, rho, lam)
+    found = finite_size_coefficient(tau, alpha, INF, rho, lam, prior=prior, **tests)
     assert (4 * first[1] - first[0]) / 3 == pytest.approx(found, abs=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 10.0])
 @pytest.mark.parametrize("kappa", [0.5, 2.0, INF])
 @pytest.mark.parametrize("assignment", ["uniform", "balanced"])
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
 @pytest.mark.parametrize("test", ["icl", "idg"])
-def test_the_pole_is_as_strong_on_both_sides(alpha, kappa, assignment, test):
+def test_the_pole_is_as_strong_on_both_sides(alpha, kappa, assignment, prior, test):
+    how = {"test": test, "assignment": assignment, "prior": prior}
     limit = pole_strength(alpha, kappa, 0.1, test=test)
     error = icl_error if test == "icl" else idg_error
     sides = 1 + 1e-7 * np.array([-1, 1])
     assert error(sides, alpha, kappa, 0.1) * 1e-7 == pytest.approx([limit, limit], rel=1e-5)
-    slope = pole_strength(alpha, kappa, 0.1, d=1, test=test, assignment=assignment) / limit - 1
+    slope = pole_strength(alpha, kappa, 0.1, d=1, **how) / limit - 1
     below = [
-        finite_size_coefficient(
-            1 - distance, alpha, kappa, 0.1, test=test, assignment=assignment
-        ) for distance in (0.002, 0.004, 0.006, 0.008)
-    ]  # fmt: skip
+        finite_size_coefficient(1 - distance, alpha, kappa, 0.1, **how)
+        for distance in (0.002, 0.004, 0.006, 0.008)
+    ]
     assert np.dot([4, -6, 4, -1], below) == pytest.approx(slope, rel=1e-5)
 
 
@@ -269,11 +304,38 @@ def test_strength_of_the_pole_for_fresh_tasks():
     assert found == pytest.approx(c, rel=1e-7)
 
 
-def test_contexts_of_pretraining_are_one_case_of_others():
+@pytest.mark.parametrize("test", ["icl", "idg"])
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+def test_contexts_of_pretraining_are_one_case_of_others(test, prior):
     point = {"tau": 0.6, "alpha": 2.0, "kappa": 0.8, "rho": 0.2, "lam": 0.1}
-    own = finite_size_coefficient(**point)
-    assert finite_size_coefficient(**point, alpha_test=2.0, rho_test=0.2) == pytest.approx(own)
-    assert finite_size_coefficient(**point, alpha_test=4.0) != pytest.approx(own)
+    how = {"test": test, "prior": prior}
+    own = finite_size_coefficient(**point, **how)
+    same = finite_size_coefficient(**point, **how, alpha_test=2.0, rho_test=0.2)
+    assert same == pytest.approx(own, rel=1e-13)
+    assert finite_size_coefficient(**point, **how, alpha_test=4.0) != pytest.approx(own)
+
+
+@pytest.mark.parametrize("kappa", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize(("tau", "lam"), [(0.4, 0.0), (3.0, 0.0), (0.8, 0.2)])
+def test_length_of_test_contexts_meets_known_traces(tau, lam, kappa):
+    """By the exact moments the first order is linear in 1/alpha_test, with these slopes."""
+    alpha, rho = 2.0, 0.1
+    lengths = np.array([1.0, 2.0])
+    slopes = []
+    for error, test in ((icl_error, "icl"), (idg_error, "idg")):
+        other = {"alpha_test": 1 / lengths, "rho_test": 0.4}
+        c = finite_size_coefficient(tau, alpha, kappa, rho, lam, test=test, **other)
+        slopes.append(np.diff(c * error(tau, alpha, kappa, rho, lam, **other))[0])
+    # Over eigenvalues of the covariance of many tasks: tr ΓRΓᵀ − tr ΓΓᵀ.
+    k, d = (round(size) for size in (2000 * min(1, kappa), 2000 * min(1, 1 / kappa)))
+    w = np.random.default_rng(0).standard_normal((k, d))
+    R = np.zeros(d)
+    R[: min(k, d)] = np.linalg.svd(w, compute_uv=False) ** 2 / k
+    q, xi = (1 + rho) / alpha, effective_ridge(tau, alpha, kappa, rho, lam)
+    G, variance = 1 / (R + q + xi), idg_error(tau, alpha, kappa, rho, lam) / tau
+    square = np.mean(R**2 * G**2) + variance * np.mean((R + q) * G**2)
+    own = np.mean(R**3 * G**2) + variance * np.mean(R * (R + q) * G**2)
+    assert slopes[1] - slopes[0] == pytest.approx(own - square, abs=0.01)
 
 
 # --- the errors -----------------------------------------------------------------------------------
@@ -292,10 +354,12 @@ def test_simulation_is_met_where_the_limit_is_not():
 
 
 @pytest.mark.filterwarnings("ignore:the term of order")
-def test_forms_differ_by_the_second_order():
-    point = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
+@pytest.mark.parametrize("error", [icl_error, idg_error])
+@pytest.mark.parametrize("how", [{}, {"prior": "gaussian"}, {"alpha_test": 2.0, "rho_test": 0.5}])
+def test_forms_differ_by_the_second_order(error, how):
+    point = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1} | how
     d = np.array([40, 80, 160])
-    exp, linear, hybrid = (icl_error(**point, d=d, form=form) for form in FORMS)
+    exp, linear, hybrid = (error(**point, d=d, form=form) for form in FORMS)
     for other in (linear, hybrid):
         gaps = np.abs(exp - other)
         assert np.all((gaps[:-1] / gaps[1:] > 3) & (gaps[:-1] / gaps[1:] < 5.5))
@@ -338,7 +402,7 @@ POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
         ({"tasks": [1.0]}, "tasks must be None at finite size"),
         ({"assignment": "fair"}, "assignment must be one of"),
         ({"form": "square"}, "form must be one of"),
-        ({"form": "hybrid", "alpha_test": 2.0}, "form must be exp or linear"),
+        ({"prior": "cube"}, "prior must be one of sphere, gaussian"),
         ({"d": 3000, "tau": 9003001 / 9e6}, "tau must be 1e-06 or further from the pole"),
         ({"rho": 1e70, "kappa": INF}, "beyond floats at tau"),
     ],
@@ -348,9 +412,7 @@ def test_what_is_not_covered_is_refused(change, said):
         icl_error(**POINT | change)
 
 
-def test_idg_has_no_other_context_at_finite_size():
-    with pytest.raises(ValueError, match="alpha_test must be None for the IDG error"):
-        idg_error(**POINT, alpha_test=2.0)
+def test_pole_has_a_function_of_its_own():
     with pytest.raises(ValueError, match="see pole_strength"):
         finite_size_coefficient(1.0, 1.0, 1.0, 0.1)
 
@@ -439,3 +501,13 @@ def test_large_terms_are_told():
         icl_error(1.2, 0.3, 1.0, 0.1, d=[12, 100])
     with pytest.warns(RuntimeWarning, match="with 9 tasks"):
         idg_error(6.0, 1.0, 0.3, 0.1, d=30)
+
+
+@pytest.mark.filterwarnings("ignore:the term of order|with .* tasks")
+@pytest.mark.parametrize("form", ["exp", "hybrid"])
+def test_expansion_of_no_use_at_all_is_refused(form):
+    """As for tasks with few contexts less than d, and long contexts, at a small d."""
+    point = {"tau": 0.5, "alpha": 1e6, "kappa": 0.5, "rho": 0.1}
+    with pytest.raises(ValueError, match="d must be larger for form"):
+        icl_error(**point | {"tau": 0.5 * 51 / 50}, d=[10**6, 50], form=form)
+    assert np.isfinite(icl_error(**point, d=10**6, form=form))
