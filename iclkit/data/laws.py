@@ -428,50 +428,6 @@ def matrix(law: Law, d: int) -> np.ndarray:
     return symmetric
 
 
-def meet(*laws: Law) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Shares of directions in which each of several laws along the axes is constant.
-
-    Parameters
-    ----------
-    *laws : Law
-        Laws without a basis.
-
-    Returns
-    -------
-    weights : numpy.ndarray of shape (m,)
-        Shares of the directions.
-    values : list of numpy.ndarray of shape (m,)
-        Of each law, its eigenvalues there.
-
-    Examples
-    --------
-    >>> from iclkit.data import laws
-    >>> weights, (tasks, tokens) = laws.meet(laws.low_rank(0.5), laws.spectrum([3, 2, 1, 0]))
-    >>> print(weights, tasks, tokens)
-    [0.25 0.25 0.25 0.25] [2. 2. 0. 0.] [3. 2. 1. 0.]
-    """
-    several = [law for law in laws if law.values.size > 1] or [laws[0]]
-    first = several[0]
-    if all(np.array_equal(law.weights, first.weights) for law in several):
-        weights, at = first.weights, [np.arange(first.values.size)] * len(laws)
-    else:
-        ends = [np.cumsum(law.weights)[:-1] for law in several]
-        cuts = np.unique(np.concatenate(ends))
-        # Ends that are the same to rounding are one.
-        cuts = cuts[np.diff(cuts, prepend=0.0) > 64 * _EPS * cuts]
-        weights = np.diff(np.concatenate([[0.0], cuts, [1.0]]))
-        middle = np.concatenate([[0.0], cuts]) + weights / 2
-        at = [np.searchsorted(np.cumsum(law.weights)[:-1], middle) for law in laws]
-    values = [
-        np.full(weights.shape, law.values[0]) if law.values.size == 1 else law.values[i]
-        for law, i in zip(laws, at, strict=True)
-    ]  # fmt: skip
-    # Neighbours that are the same in all laws are one.
-    new = np.any([np.diff(v, prepend=-1.0) != 0 for v in values], axis=0)
-    start = np.flatnonzero(new)
-    return np.add.reduceat(weights, start), [v[start] for v in values]
-
-
 def _spectrum(name: str, named: str, values: Any, weights: Any) -> Law:
     C = unlabelled(name, values, (None,))
     share = np.ones(C.shape) if weights is None else unlabelled(named, weights, C.shape)

@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iclkit.theory._levels import Nodes, Point, unused
+from iclkit.theory._levels import ACCURATE, FLOOR, Nodes, Point, unused
 from iclkit.theory._setting import Setting
 from iclkit.theory._shrinkage import effective_ridge, shrinkage
-
-_FLOOR = 1e-300
 
 
 class State(NamedTuple):
@@ -81,6 +79,24 @@ def solve(law: Setting, point: Point, at: Nodes) -> np.ndarray:
     return effective_ridge(freedom, point.tau, point.lam, low, high)
 
 
+def accurate(law: Setting, point: Point, xi: np.ndarray, at: Nodes) -> bool:
+    """Say whether there were nodes enough, from what is interpolated between them."""
+    if not at.others.size:
+        return True
+
+    def logs(q: float, kappa: float, ridge: float, tokens: np.ndarray) -> np.ndarray:
+        states = [_state(law, q, kappa, ridge / float(s), np.inf) for s in tokens]
+        some = [(s.v, s.growth, s.hg_q, s.room) for s in states]
+        found: np.ndarray = np.log(np.maximum(np.array(some), FLOOR))
+        return found
+
+    for q, kappa, ridge in zip(point.q, point.kappa, xi, strict=True):
+        known, found = (logs(q, kappa, ridge, tokens) for tokens in (at.tokens, at.others))
+        if not np.abs(at.to_others @ known - found).max() < ACCURATE:
+            return False
+    return True
+
+
 def errors_at(
     law: Setting, point: Point, xi: np.ndarray, slack: np.ndarray | None, at: Nodes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,7 +130,7 @@ def _errors(law: Setting, at: Nodes, *numbers: float) -> tuple[float, float, flo
         ])  # fmt: skip
         rbg2 = state.spent - state.growth - bg2_q
         scalars.append([state.growth, rbg2, bg2_q, state.spent, state.unspent, bg2_test])
-    table = np.log(np.maximum(np.array(rows), _FLOOR))  # (nodes, 3, m)
+    table = np.log(np.maximum(np.array(rows), FLOOR))  # (nodes, 3, m)
     to_rows = np.ones((m, 1)) if at.rows is None else at.rows
     f2, mean_bias, bias = np.exp(np.einsum("in,nki->ki", to_rows, table)) @ law.weights
     growth, rbg2, bg2_q, spent, unspent, _ = at.mean @ np.array(scalars)

@@ -16,10 +16,8 @@ from iclkit.theory._equivalent import one_minus_ratio
 from iclkit.theory._setting import Setting
 from iclkit.theory._shrinkage import effective_ridge, shrinkage, trace
 
-_FLOOR = 1e-300  # of what is interpolated in logs
-_ACCURATE = 1e-10
-_MOST_NODES = 1000
-_AT_ONCE = 2**18  # entries of one array
+FLOOR = 1e-300  # of what is interpolated in logs
+ACCURATE = 1e-10  # relative error of what is interpolated
 
 
 class Point(NamedTuple):
@@ -49,7 +47,7 @@ class Nodes(NamedTuple):
         """Interpolate positive functions of log z, (points, n), to (points, m)."""
         if self.rows is None:
             return values
-        found: np.ndarray = np.exp(np.log(np.maximum(values, _FLOOR)) @ self.rows.T)
+        found: np.ndarray = np.exp(np.log(np.maximum(values, FLOOR)) @ self.rows.T)
         return found
 
 
@@ -151,7 +149,7 @@ def solve(law: Setting, point: Point, at: Nodes) -> np.ndarray:
 
 def accurate(law: Setting, point: Point, xi: np.ndarray, at: Nodes) -> bool:
     """Say whether there were nodes enough, from what is interpolated between them."""
-    if not at.others.size:
+    if not at.others.size or not xi.size:
         return True
 
     def logs(tokens: np.ndarray) -> list[np.ndarray]:
@@ -160,11 +158,11 @@ def accurate(law: Setting, point: Point, xi: np.ndarray, at: Nodes) -> bool:
         q, kappa = np.repeat(point.q, n), np.repeat(point.kappa, n)
         state = equivalent(law, q, kappa, z, np.full(z.shape, np.inf))
         some = (state.v, state.growth, state.hg_q, state.room)
-        return [np.log(np.maximum(array, _FLOOR)).reshape(-1, n) for array in some]
+        return [np.log(np.maximum(array, FLOOR)).reshape(-1, n) for array in some]
 
     pairs = zip(logs(at.tokens), logs(at.others), strict=True)
     off = [np.abs(nodes @ at.to_others.T - others).max() for nodes, others in pairs]
-    return bool(max(off) < _ACCURATE)
+    return bool(max(off) < ACCURATE)
 
 
 def unused(spent: Any, unspent: Any, tau: Any) -> np.ndarray:
@@ -219,10 +217,8 @@ def errors_at(
     bias = s_t * C_t * (row_g - row_h * ((s_t - s) / s)) ** 2
     spread = (s_t / s**2) * hg * (own_K / (point.q[:, None] + own_z)) * tested
     memory = (s_t / s) ** 2 * point.q_icl[:, None] * row_h**2
-    shift = at.mean if np.all(s_t == s) else None
-    if shift is None:
-        ratio = np.broadcast_to(s_t / s, w.shape)
-        shift = (w * ratio) @ at.rows if at.rows is not None else np.array([w @ ratio])
+    shifted = w * (s_t / s)
+    shift = np.array([shifted.sum()]) if at.rows is None else shifted @ at.rows
     if slack is None:
         slack = unused(mean(state.spent), mean(state.unspent), point.tau)
     endless = point.rho + point.q * f2 + mean_bias

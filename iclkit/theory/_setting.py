@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from iclkit.data.laws import Law, as_law, isotropic, matrix, meet
+from iclkit.data.laws import Law, as_law, isotropic, matrix
 
 # No two eigenvalues of different matrices agree in a sum with these factors, but by design.
 _GENERIC = (1.0, 0.7548776662466927, 0.5698402909980532)
@@ -37,6 +37,11 @@ class Setting(NamedTuple):
         return self.token_unit * self.task_unit
 
     @property
+    def ridge_unit(self) -> float:
+        """Unit of a ridge."""
+        return self.unit * self.token_unit**2 / self.rank**3
+
+    @property
     def test_unit(self) -> float:
         """Mean of tokens times tasks at test, in the units of the arguments."""
         tasks = self.test_tasks if self.test_tasks.ndim == 1 else np.diag(self.test_tasks)
@@ -57,8 +62,7 @@ class Setting(NamedTuple):
     ) -> tuple[Any, Any, Any, Any, Any]:
         """Return the numbers of a point in these units."""
         r = self.rank
-        lam = lam / self.token_unit**2 / self.unit * r**3
-        return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam
+        return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam / self.ridge_unit
 
 
 def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setting:
@@ -75,6 +79,33 @@ def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setti
     else:
         weights, values = _turned(laws)
     return _in_units(weights, values, max(known, default=np.inf))
+
+
+def meet(*laws: Law) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return shares of directions in which each of several laws along the axes is constant.
+
+    Two laws meet direction by direction, whatever the shares of either.
+    """
+    several = [law for law in laws if law.values.size > 1] or [laws[0]]
+    first = several[0]
+    if all(np.array_equal(law.weights, first.weights) for law in several):
+        weights, at = first.weights, [np.arange(first.values.size)] * len(laws)
+    else:
+        ends = [np.cumsum(law.weights)[:-1] for law in several]
+        cuts = np.unique(np.concatenate(ends))
+        # Ends that are the same to rounding are one.
+        cuts = cuts[np.diff(cuts, prepend=0.0) > 64 * np.finfo(float).eps * cuts]
+        weights = np.diff(np.concatenate([[0.0], cuts, [1.0]]))
+        middle = np.concatenate([[0.0], cuts]) + weights / 2
+        at = [np.searchsorted(np.cumsum(law.weights)[:-1], middle) for law in laws]
+    values = [
+        np.full(weights.shape, law.values[0]) if law.values.size == 1 else law.values[i]
+        for law, i in zip(laws, at, strict=True)
+    ]  # fmt: skip
+    # Neighbours that are the same in all laws are one.
+    new = np.any([np.diff(v, prepend=-1.0) != 0 for v in values], axis=0)
+    start = np.flatnonzero(new)
+    return np.add.reduceat(weights, start), [v[start] for v in values]
 
 
 def _constant(law: Law) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 _CLOSE = 1e-8  # after such a step Newton's method, which is quadratic, has arrived
+_NARROW = 4 * np.finfo(float).eps
 _MOST_STEPS = 2000
 
 
@@ -30,9 +31,10 @@ def shrinkage(
     p: np.ndarray, weights: np.ndarray, kappa: np.ndarray, start: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return v (rows,), and g and h (rows, m), for p (rows, m) and κ (rows,)."""
-    positive = np.where(p[0] > 0, weights, 0.0)
+    zero = np.all(p[:1] == 0, axis=0)
+    positive = np.where(zero, 0.0, weights)
     # Exactly 1 for full rank, whatever the sum of the weights is to rounding.
-    rank = 1 - float(weights @ (p[0] == 0))
+    rank = 1 - float(weights @ zero)
     gap, few = kappa - rank, kappa < rank / 2
     most = 1 + trace(p, weights) / kappa
     v = most.copy() if start is None else np.minimum(start, most)
@@ -58,6 +60,8 @@ def shrinkage(
         v[rows] = new if fresh else np.minimum(new, now[:, 0])
         going = (np.abs(step) if fresh else step) > _CLOSE * new
         rows, fresh = rows[going], False
+    else:
+        raise ArithmeticError(f"no shrinkage was found in {_MOST_STEPS} steps")
     share = 1 / (p + v[:, None])
     return v, v[:, None] * share, p * share
 
@@ -104,8 +108,10 @@ def effective_ridge(
         halved = ~np.isfinite(new) | (tried & (new != at))
         new = np.where(halved, (low[rows] + high[rows]) / 2, new)
         z[rows] = new
-        going = (np.abs(new - at) > _CLOSE) & (high[rows] - low[rows] > 1e-15)
-        rows = rows[going]
+        going = (np.abs(new - at) > _CLOSE) | halved
+        rows = rows[going & (high[rows] - low[rows] > _NARROW * (1 + np.abs(at)))]
+    else:
+        raise ArithmeticError(f"no effective ridge was found in {_MOST_STEPS} steps")
     solved = np.isfinite(tau) & ((lam > 0) | (tau < 1))
     xi[solved] = np.exp(z[solved])
     return xi

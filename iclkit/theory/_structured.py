@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,11 @@ def in_units(law: Setting, *numbers: np.ndarray) -> Point:
     return Point(tau, q, kappa, rho, lam, rho_test, q_icl, q_idg)
 
 
+def _method(law: Setting) -> ModuleType:
+    """Return the module for laws that commute, or don't."""
+    return _levels if law.tasks.ndim == 1 else _dense
+
+
 def _in_parts(
     law: Setting, point: Point, solution: Callable[..., tuple[np.ndarray, ...]], *more: np.ndarray
 ) -> tuple[np.ndarray, ...]:
@@ -97,7 +103,7 @@ def _in_parts(
         parts = [slice(i, i + rows) for i in range(0, size, rows)] or [slice(0, 0)]
         results = [solution(law, point.part(p), at, *(a[p] for a in more)) for p in parts]
         *found, xi = (np.concatenate(columns) for columns in zip(*results, strict=True))
-        if all(_accurate(law, point.part(p), xi[p], at) for p in parts):
+        if all(_method(law).accurate(law, point.part(p), xi[p], at) for p in parts):
             break
     else:
         raise ValueError(
@@ -107,13 +113,9 @@ def _in_parts(
     return tuple(found)
 
 
-def _accurate(law: Setting, point: Point, xi: np.ndarray, at: Nodes) -> bool:
-    return law.tasks.ndim == 2 or _levels.accurate(law, point, xi, at)
-
-
 def solved(law: Setting, point: Point, at: Nodes) -> tuple[np.ndarray, ...]:
     """Return both errors at points, and ξ."""
-    method = _levels if law.tasks.ndim == 1 else _dense
+    method = _method(law)
     xi = method.solve(law, point, at)
     with np.errstate(divide="ignore", invalid="ignore"):
         ridgeless = np.maximum(one_minus_ratio(1.0, point.tau), 0.0)
@@ -122,12 +124,20 @@ def solved(law: Setting, point: Point, at: Nodes) -> tuple[np.ndarray, ...]:
     return icl, idg, xi
 
 
+def effective_ridge(law: Setting, numbers: list[np.ndarray]) -> np.ndarray:
+    """Return ξ, in the unit of λ, at checked numbers."""
+    arrays = [np.array(a, dtype=float) for a in np.broadcast_arrays(*numbers)]
+    point = in_units(law, *(a.ravel() for a in (*arrays, arrays[1], arrays[3])))
+    (xi,) = _in_parts(law, point, _ridged)
+    return np.reshape(xi * law.ridge_unit, arrays[0].shape)
+
+
 def best_ridge(law: Setting, numbers: list[np.ndarray], test: int) -> np.ndarray:
     """Return the ridge at which the ICL error (0) or the IDG error (1) is least."""
     arrays = np.broadcast_arrays(*numbers)
     tau, alpha, kappa, rho, lam = (np.array(a, dtype=float).ravel() for a in arrays)
     point = in_units(law, tau, alpha, kappa, rho, lam, alpha, rho)
-    *_, least = _in_parts(law, point, lambda *given: (*solved(*given), solved(*given)[-1]))
+    (least,) = _in_parts(law, point, _ridged)
     with np.errstate(over="ignore"):
         scale = (point.q + 1) * (1 + 1 / point.tau)
     quiet = point._replace(rho_test=np.zeros_like(rho))
@@ -154,11 +164,15 @@ def best_ridge(law: Setting, numbers: list[np.ndarray], test: int) -> np.ndarray
         better = at_best < np.where(tau == 1, np.inf, at_zero) * (1 - 4 * np.finfo(float).eps)
         xi = xi * np.exp(_minimum.stationary(lambda off: fitted(xi * np.exp(off), rows)[test]))
         ridge = np.where(better, xi * fitted(xi, rows)[2], 0.0)
-    ridge = np.maximum(ridge, 0.0) * (law.token_unit**2 * law.unit / law.rank**3)
-    return ridge.reshape(arrays[0].shape)
+    return np.reshape(np.maximum(ridge, 0.0) * law.ridge_unit, arrays[0].shape)
+
+
+def _ridged(law: Setting, point: Point, at: Nodes) -> tuple[np.ndarray, np.ndarray]:
+    """Return ξ at points, twice."""
+    xi = _method(law).solve(law, point, at)
+    return xi, xi
 
 
 def _given(law: Setting, point: Point, at: Nodes, xi: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return both errors at points and 1 − spent/τ from ξ, which is returned, too."""
-    method = _levels if law.tasks.ndim == 1 else _dense
-    return (*method.errors_at(law, point, xi, None, at), xi)
+    return (*_method(law).errors_at(law, point, xi, None, at), xi)

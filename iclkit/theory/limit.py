@@ -76,9 +76,16 @@ def stieltjes(x: ArrayLike, kappa: ArrayLike) -> Any:
         return _equivalent.positive_root(x, 1 / kappa, _equivalent.one_minus_ratio(1.0, kappa))[()]
 
 
-@labelled()
+@labelled(*_LAWS)
 def effective_ridge(
-    tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, lam: ArrayLike = 0.0
+    tau: ArrayLike,
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    rho: ArrayLike,
+    lam: ArrayLike = 0.0,
+    *,
+    tasks: AnyLaw | None = None,
+    tokens: AnyLaw | None = None,
 ) -> Any:
     """Ridge ξ that makes a fit with unlimited data equal, on average, to one with n contexts.
 
@@ -93,7 +100,9 @@ def effective_ridge(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with laws at least 0.
+    tasks, tokens : law, optional
+        Covariances, as for `iclkit.theory.icl_error`; by default the identity.
 
     Returns
     -------
@@ -107,7 +116,8 @@ def effective_ridge(
 
     Notes
     -----
-    The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. Source: eq-effective-ridge in the book.
+    The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. With tokens of eigenvalues s, each row of Γ sees ξ/s.
+    Source: eq-effective-ridge in the book.
 
     Examples
     --------
@@ -117,6 +127,11 @@ def effective_ridge(
     >>> print(theory.effective_ridge(0.5, 1.0, 1.0, 0.1, lam=0.2).round(3))
     2.275
     """
+    if tasks is not None or tokens is not None:
+        from iclkit.theory import _structured
+
+        law, numbers = _structured.checked((tasks, None, tokens, None), tau, alpha, kappa, rho, lam)
+        return _structured.effective_ridge(law, numbers)[()]
     tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
     return _solution(tau, (1 + rho) / alpha, kappa, lam)[0].xi[()]
 
@@ -656,11 +671,12 @@ def _errors(
     if not law.isotropic:
         return _structured.errors(law, numbers, *test)
     # In closed form, each error in units of the variance of its tasks.
-    alpha_test, rho_test = test
-    point = law.scaled(*numbers)
-    idg = _isotropic_errors(*point, alpha_test / law.rank, rho_test / law.unit)[1]
-    icl = _isotropic_errors(*point, alpha_test / law.rank, rho_test / law.test_unit)[0]
-    return law.test_unit * icl, law.unit * idg
+    alpha_test, rho_test = test[0] / law.rank, test[1]
+    point, own, new = law.scaled(*numbers), law.unit, law.test_unit
+    icl, idg = _isotropic_errors(*point, alpha_test, rho_test / own)
+    if new != own:
+        icl = _isotropic_errors(*point, alpha_test, rho_test / new)[0]
+    return new * icl, own * idg
 
 
 def _isotropic_errors(

@@ -21,18 +21,6 @@ def test_eigenvalues_of_a_size_keep_the_mean(values, d):
     np.testing.assert_array_equal(whole, np.repeat(values, d))
 
 
-@given(st.lists(spectra, min_size=1, max_size=3))
-def test_laws_meet_direction_by_direction(several):
-    weights, values = laws.meet(*map(laws.spectrum, several))
-    assert weights.sum() == pytest.approx(1, rel=1e-12) and weights.min() > 0
-    for law, at in zip(several, values, strict=True):
-        assert weights @ at == pytest.approx(np.mean(law), rel=1e-12)
-    whole = np.lcm.reduce([len(law) for law in several])
-    plain = [np.repeat(law, whole // len(law)) for law in several]
-    product = np.mean(np.prod(plain, axis=0))
-    assert weights @ np.prod(values, axis=0) == pytest.approx(product, rel=1e-12)
-
-
 @given(st.integers(1, 5), st.integers(0, 1000))
 def test_covariance_and_its_matrix_are_the_same(d, seed):
     factor = np.random.default_rng(seed).standard_normal((d, d + 2))

@@ -10,7 +10,7 @@ from iclkit import fit_gamma
 from iclkit.data import laws
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.theory import _levels, _structured
-from iclkit.theory.limit import icl_error, idg_error, optimal_ridge
+from iclkit.theory.limit import effective_ridge, icl_error, idg_error, optimal_ridge
 
 BOTH = (icl_error, idg_error)
 pytestmark = pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
@@ -308,3 +308,37 @@ def test_spectra_lie_along_the_axes():
         assert error(**point, tokens=laws.spectrum(s), tasks=laws.covariance(C)) == pytest.approx(
             expected, rel=1e-10
         )
+
+
+@given(spectra, spectra, taus, ratios, kappas, noises, ridges)
+def test_effective_ridge_spends_what_contexts_allow(s, C, tau, alpha, kappa, rho, lam):
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
+    isotropic = effective_ridge(**point, tasks=[1.0, 1.0])
+    assert isotropic == pytest.approx(effective_ridge(**point), rel=1e-10)
+    xi = effective_ridge(**point, tokens=s, tasks=C)
+    if lam == 0 and tau > 1:
+        assert xi == 0
+    elif np.isinf(kappa):
+        s, C = np.array(s), np.array(C)
+        b = (rho + np.mean(s * C)) / alpha * s + s**2 * C
+        spent = np.mean(s[:, None] * b / (s[:, None] * b + xi))
+        assert tau * (1 - lam / xi) == pytest.approx(spent, rel=1e-9)
+
+
+@pytest.mark.parametrize("tau", [0.4, 3.0])
+def test_nodes_are_as_good_as_all_tokens_in_matrices(tau, monkeypatch):
+    rng, d = np.random.default_rng(0), 60
+    s, C, C_t = np.exp(rng.uniform(-1, 1, d)), wishart(rng, d), wishart(rng, d)
+    point = {"tau": tau, "alpha": 2.0, "kappa": 0.6, "rho": 0.1, "lam": 0.05}
+    found = icl_error(**point, tokens=s, tasks=C, test_tasks=C_t)
+    nodes = _levels.nodes
+    assert nodes(s, np.full(d, 1 / d)).tokens.size < d
+    monkeypatch.setattr(_levels, "nodes", lambda s, w, _: nodes(s, w, 2))
+    exact = icl_error(**point, tokens=s, tasks=C, test_tasks=C_t)
+    assert found != exact and found == pytest.approx(exact, rel=1e-10)
+
+
+def test_no_points_have_no_errors():
+    for around in ({"tasks": [1.0, 2.0]}, {"tokens": np.geomspace(1, 9, 200)}, {"tasks": [1.0]}):
+        for error in BOTH:
+            assert error([], 2.0, 1.0, 0.1, 0.1, **around).shape == (0,)
