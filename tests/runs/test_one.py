@@ -5,6 +5,7 @@ import pytest
 
 from iclkit import backend, icl_error, idg_error, simulate
 from iclkit.data import laws
+from iclkit.data._at import law_at
 from iclkit.data.contexts import draw_statistics
 from iclkit.data.moments import population_moments, prediction_error
 from iclkit.data.tasks import assign_tasks, draw_tasks
@@ -181,19 +182,59 @@ def test_gaussian_tasks_are_other_tasks():
 @pytest.mark.parametrize("assignment", ["uniform", "balanced"])
 @pytest.mark.parametrize(("tau", "lam"), [(0.5, 0.0), (2.0, 0.0), (1.0, 0.5)])
 def test_errors_approach_the_theory(assignment, tau, lam):
-    """Extrapolated in 1/d to the limit: within 4 standard errors."""
     point = {"tau": tau, "alpha": 2.0, "kappa": 0.5, "rho": 0.1, "lam": lam}
-    sizes, runs = np.array([10, 14, 20, 28]), 60
+    sizes = (10, 14, 20, 28)
+    found = [simulate(d=d, runs=60, assignment=assignment, **point) for d in sizes]
     for name, theory in (("icl_error", icl_error), ("idg_error", idg_error)):
-        samples = [
-            simulate(d=int(d), runs=runs, assignment=assignment, **point)[name] for d in sizes
-        ]
-        mean = np.array([float(s.mean()) for s in samples])
-        error = np.array([float(s.std(ddof=1)) for s in samples]) / np.sqrt(runs)
-        design = np.vander(1 / sizes, 3, increasing=True) / error[:, None]
-        covariance = np.linalg.inv(design.T @ design)
-        limit = covariance @ design.T @ (mean / error)
-        assert abs(limit[0] - theory(**point)) < 4 * np.sqrt(covariance[0, 0])
+        require_limit(sizes, [data[name] for data in found], [theory(**point)] * 4)
+
+
+def require_limit(sizes, samples, theory):
+    """Require that means over theory, extrapolated in 1/d, are 1 within 4 standard errors."""
+    mean = np.array([float(s.mean()) / e for s, e in zip(samples, theory, strict=True)])
+    error = [float(s.std(ddof=1)) / e / len(s) ** 0.5 for s, e in zip(samples, theory, strict=True)]
+    design = np.vander(1 / np.array(sizes), 3, increasing=True) / np.array(error)[:, None]
+    covariance = np.linalg.inv(design.T @ design)
+    limit = covariance @ design.T @ (mean / error)
+    assert abs(limit[0] - 1) < 4 * np.sqrt(covariance[0, 0])
+
+
+def listed(d):
+    """A list of 2d tasks whose entries have random signs: of one length, and not Gaussian."""
+    signs = np.random.default_rng(d).integers(0, 2, (2 * d, d)) * 2.0 - 1
+    return laws.vectors(signs * np.sqrt(laws.power_law(0.5, d).values))
+
+
+@pytest.mark.parametrize(
+    ("point", "given"),
+    [
+        ({"tau": 0.7, "kappa": 2.0, "lam": 0.1}, {"tasks": lambda d: laws.power_law(0.5, d)}),
+        ({"tau": 2.0, "kappa": 2.0}, {"tasks": lambda d: "low_rank(0.5)",
+                                      "test_tasks": lambda d: "isotropic"}),
+        ({"tau": 2.0, "kappa": 1.0}, {"tokens": lambda d: "two_level(0.5, 0.4)"}),
+        ({"tau": 0.5, "kappa": 1.0, "lam": 0.1, "alpha_test": 4.0, "rho_test": 0.3},
+         {"tokens": lambda d: "two_level(0.25, 0.4)", "tasks": lambda d: "two_level(0.5, 0.1)"}),
+        ({"tau": 0.5, "kappa": np.inf, "lam": 0.1},
+         {"tokens": lambda d: "two_level(0.5, 0.4)", "test_tokens": lambda d: "isotropic"}),
+        ({"tau": 2.0, "kappa": np.inf}, {"tasks": listed}),
+    ],
+    ids=["tasks", "low rank", "tokens", "both", "shift", "listed"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
+def test_errors_on_laws_approach_the_theory(point, given):
+    """Each over the limit at the law of its own dimension."""
+    sizes, point = (12, 16, 24, 32), point | {"alpha": 2.0, "rho": 0.1}
+    at = [{name: law(d) for name, law in given.items()} for d in sizes]
+    found = [simulate(d=d, runs=60, **point, **law) for d, law in zip(sizes, at, strict=True)]
+    as_laws = [{name: law_at(name, one, d) for name, one in law.items()}
+               for d, law in zip(sizes, at, strict=True)]  # fmt: skip
+    new = [icl_error(**point, **law) for law in as_laws]
+    old = [
+        idg_error(**point, **{n: one for n, one in law.items() if "test" not in n})
+        for law in as_laws
+    ]
+    require_limit(sizes, [data.icl_error for data in found], new)
+    require_limit(sizes, [data.idg_error for data in found], old)
 
 
 @pytest.mark.parametrize(
