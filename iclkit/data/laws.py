@@ -37,18 +37,21 @@ class Law(NamedTuple):
         Eigenvectors, one a column; None where they are the axes.
     d : int, optional
         The number of directions, where it is known.
+    vectors : numpy.ndarray of shape (k, m), optional
+        The vectors that simulated tasks are picked from; None where they are drawn.
 
     Examples
     --------
     >>> from iclkit.data import laws
-    >>> laws.low_rank(0.25)
-    Law(values=array([4., 0.]), weights=array([0.25, 0.75]), basis=None, d=None)
+    >>> laws.low_rank(0.25)[:2]
+    (array([4., 0.]), array([0.25, 0.75]))
     """
 
     values: np.ndarray
     weights: np.ndarray
     basis: np.ndarray | None = None
     d: int | None = None
+    vectors: np.ndarray | None = None
 
 
 # What stands for a law where one is an argument, see `as_law`.
@@ -282,7 +285,8 @@ def vectors(tasks: ArrayLike) -> Law:
     -------
     Law
         Eigenvalues with their eigenvectors. With k not much above d they are spread more widely
-        than those of the law that the vectors are drawn from.
+        than those of the law that the vectors are drawn from. Simulated tasks are picked from the
+        vectors; `iclkit.data.laws.covariance` of wᵀw/k has Gaussian ones.
 
     Raises
     ------
@@ -299,7 +303,8 @@ def vectors(tasks: ArrayLike) -> Law:
     # In units in which no square overflows.
     unit = float(np.abs(w).max()) or 1.0
     law = _covariance("tasks", (w / unit).T @ (w / unit) / len(w))
-    return _checked_mean("tasks", law._replace(values=law.values * unit * unit))
+    law = law._replace(values=law.values * unit * unit, vectors=w)
+    return _checked_mean("tasks", law)
 
 
 def as_law(name: str, value: Any) -> Law:
@@ -334,7 +339,10 @@ def as_law(name: str, value: Any) -> Law:
             return law._replace(d=value.d)
         size = law.values.size
         basis = unlabelled(f"{name}.basis", value.basis, (size, size))
-        return Law(law.values, law.weights, basis, size)
+        vectors = value.vectors
+        if vectors is not None:
+            vectors = unlabelled(f"{name}.vectors", vectors, (None, size))
+        return Law(law.values, law.weights, basis, size, vectors)
     if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[0]) == 1:
         return _spectrum(name, f"{name}[1]", *value)
     if getattr(value, "ndim", 1) == 2:
