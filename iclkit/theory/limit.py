@@ -25,7 +25,7 @@ from scipy.special import expit
 from iclkit import _validate
 from iclkit._labels import labelled
 from iclkit.data.tasks import ASSIGNMENTS, PRIORS
-from iclkit.theory import _equivalent, _expansion
+from iclkit.theory import _equivalent, _expansion, structured
 
 _TESTS = ("icl", "idg")
 # Where extrema are looked for first: logs of one share of freedom over the other, with a
@@ -164,13 +164,14 @@ def icl_error(
     form : {"exp", "linear", "hybrid"}
         With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
-        all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
-        negative where c < −d.
+        all orders, as if tasks were fresh, which is known for isotropic ones. They differ by terms
+        of order 1/d²; "linear" is negative where c < −d.
     prior : {"sphere", "gaussian"}
-        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
+        Law of isotropic tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
+        They are Gaussian.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining,
         which with `tasks` are the only ones that are known.
@@ -184,7 +185,7 @@ def icl_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and `tasks` is None.
+        and λ is at least 0.
 
     Warns
     -----
@@ -214,10 +215,8 @@ def icl_error(
     _validate.choice("prior", prior, PRIORS)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
-    if tasks is not None:
-        raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("icl", *point, d, assignment, form, prior, alpha_test, rho_test)
+    return _expansion.error("icl", *point, d, assignment, form, prior, tasks, alpha_test, rho_test)
 
 
 @labelled("tasks")
@@ -260,13 +259,14 @@ def idg_error(
     form : {"exp", "linear", "hybrid"}
         With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
-        all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
-        negative where c < −d.
+        all orders, as if tasks were fresh, which is known for isotropic ones. They differ by terms
+        of order 1/d²; "linear" is negative where c < −d.
     prior : {"sphere", "gaussian"}
-        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
+        Law of isotropic tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
         directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
+        They are Gaussian.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining,
         which with `tasks` are the only ones that are known.
@@ -280,7 +280,7 @@ def idg_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and `tasks` is None.
+        and λ is at least 0.
 
     Warns
     -----
@@ -307,10 +307,8 @@ def idg_error(
     _validate.choice("prior", prior, PRIORS)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
-    if tasks is not None:
-        raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("idg", *point, d, assignment, form, prior, alpha_test, rho_test)
+    return _expansion.error("idg", *point, d, assignment, form, prior, tasks, alpha_test, rho_test)
 
 
 @labelled()
@@ -608,8 +606,6 @@ def _errors(
         for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
             if value is not None:
                 raise ValueError(f"{name} must be left out where tasks are given, got {value!r}")
-        from iclkit.theory import structured  # most who use this module have no use for that one
-
         return structured.errors(tasks, tau, alpha, kappa, rho, lam)
     tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
     alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)

@@ -200,12 +200,12 @@ def test_jets_are_exact_to_first_order(u, v):
     a, b = constant(np.array(u), P=1.0), constant(np.array(v), nu=1.0)
     found = (a / b + (a * b).log() - b.sqrt() + a.log1p()).parts[0]
     assert found[0] == pytest.approx(u / v + np.log(u * v) - np.sqrt(v) + np.log1p(u), rel=1e-13)
-    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v)]
+    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v)]
     assert found[1:] == pytest.approx(slopes, rel=1e-12, abs=1e-13)
     # The same function of u(1 + δ): its δ part is u ∂/∂u, with its own derivative by P.
     c = a + a.times_delta()
     tangent = (c * c * b).log().parts[1]
-    assert tangent == pytest.approx([2.0, 0.0, 0.0, 0.0], abs=1e-12)
+    assert tangent == pytest.approx([2.0, 0.0, 0.0, 0.0, 0.0], abs=1e-12)
 
 
 KAPPA = st.floats(np.log(0.1), np.log(30)).map(np.exp)
@@ -399,7 +399,8 @@ POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
         ({"lam": -0.1}, "lam must be finite and at least 0, got -0.1"),
         ({"kappa": 0.01}, "kappa must be finite with k = kappa"),
         ({"tau": 1e-5}, "tau must be finite with n = tau"),
-        ({"tasks": [1.0]}, "tasks must be None at finite size"),
+        ({"tasks": [1.0], "form": "hybrid"}, "form must be exp or linear where tasks are given"),
+        ({"tasks": [1.0], "rho_test": 0.2}, "rho_test must be left out where tasks are given"),
         ({"assignment": "fair"}, "assignment must be one of"),
         ({"form": "square"}, "form must be one of"),
         ({"prior": "cube"}, "prior must be one of sphere, gaussian"),
