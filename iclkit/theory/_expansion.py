@@ -40,7 +40,7 @@ def error(
         raise ValueError("form must be exp or linear where tasks are given, got 'hybrid'")
     law, unit = law_of(tasks)
     rho, lam = rho / unit, lam / unit
-    other: Any = other_test(tasks, alpha_test, rho_test)
+    other: Any = other_test(alpha_test, rho_test, unit)
     size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)
     n = _validate.sizes("tau", tau, size**2, "n = tau * d**2")
     ell = _validate.sizes("alpha", alpha, size, "ell = alpha * d")
@@ -116,13 +116,11 @@ def law_of(tasks: Any) -> tuple[structured.Law | None, float]:
     return (None, 1.0) if tasks is None else structured.checked(tasks)
 
 
-def other_test(tasks: Any, alpha_test: Any, rho_test: Any) -> tuple[Any, Any]:
+def other_test(alpha_test: Any, rho_test: Any, unit: float = 1.0) -> tuple[Any, Any]:
     """Return the test's context length and noise, NaN where they are those of pretraining."""
-    for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
-        if tasks is not None and value is not None:
-            raise ValueError(f"{name} must be left out where tasks are given, got {value!r}")
     alpha = np.nan if alpha_test is None else _validate.positive("alpha_test", alpha_test)
-    return alpha, np.nan if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+    rho = np.nan if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+    return alpha, rho / unit
 
 
 def broadcast(*values: Any) -> list[np.ndarray]:
@@ -176,6 +174,8 @@ def to_first_order(
         if test == "idg":
             # By the exact moments the rest of the error is the same for all test contexts.
             limit, difference = idg, found.idg + rho_test - rho + (q_test - q) * found.square
+        if law is not None:  # whose limit is known for the contexts of pretraining
+            limit = np.where(own, limit, difference)
         effects = _effects(test, found, alpha, rho, alpha_test, rho_test)
         first = effects.sum(axis=-1)
         if effect is not None:

@@ -66,8 +66,7 @@ def finite_size_coefficient(
     tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
         The covariance of Gaussian tasks, as in `iclkit.theory.icl_error`; by default the identity.
     alpha_test, rho_test : float or array, optional
-        Context length and noise of the test contexts; by default those of pretraining, which with
-        `tasks` are the only ones that are known.
+        Context length and noise of the test contexts; by default those of pretraining.
     effect : str, optional
         The part of c that comes by one effect, of these: "few contexts", "spread of tasks",
         "mixed blocks", "one task at a time", "length of a context", "its fluctuations",
@@ -110,7 +109,7 @@ def finite_size_coefficient(
         _validate.choice("effect", effect, EFFECTS)
     tau, alpha, kappa, rho, lam = _expansion.point(tau, alpha, kappa, rho, lam)
     law, unit = _expansion.law_of(tasks)
-    other = _expansion.other_test(tasks, alpha_test, rho_test)
+    other = _expansion.other_test(alpha_test, rho_test, unit)
     points = _expansion.broadcast(tau, alpha, kappa, rho / unit, lam / unit, *other)
     limit, first = _expansion.to_first_order(test, assignment, prior, law, *points, effect=effect)
     return (first / limit)[()]

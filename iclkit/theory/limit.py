@@ -174,7 +174,7 @@ def icl_error(
         They are Gaussian.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining,
-        which with `tasks` are the only ones that are known.
+        which with `tasks` and without `d` are the only ones that are known.
 
     Returns
     -------
@@ -269,7 +269,7 @@ def idg_error(
         They are Gaussian.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining,
-        which with `tasks` are the only ones that are known.
+        which with `tasks` and without `d` are the only ones that are known.
 
     Returns
     -------
