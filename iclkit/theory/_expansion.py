@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from iclkit import _validate
-from iclkit.theory import _equivalent, _first_order, _fresh, structured
+from iclkit.theory import _equivalent, _first_order, _fresh, _spectrum
 
 FORMS = ("exp", "linear", "hybrid")
 _ENDLESS = 1e9  # κ that stands for ∞ with a ridge: larger ones lose digits, smaller ones differ
@@ -38,7 +38,7 @@ def error(
     size = _validate.counts("d", d)
     if tasks is not None and form == "hybrid":
         raise ValueError("form must be exp or linear where tasks are given, got 'hybrid'")
-    law, unit = law_of(tasks)
+    law, unit = _spectrum.law_of(tasks)
     rho, lam = rho / unit, lam / unit
     other: Any = other_test(alpha_test, rho_test, unit)
     size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)
@@ -79,7 +79,7 @@ def _in_form(
     test: str,
     assignment: str,
     prior: str,
-    law: structured.Law | None,
+    law: _spectrum.Law | None,
     tau: Any,
     alpha: Any,
     kappa: Any,
@@ -111,11 +111,6 @@ def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndar
     )  # fmt: skip
 
 
-def law_of(tasks: Any) -> tuple[structured.Law | None, float]:
-    """Return the law of the tasks, and the mean of its spectrum, the unit of all errors."""
-    return (None, 1.0) if tasks is None else structured.checked(tasks)
-
-
 def other_test(alpha_test: Any, rho_test: Any, unit: float = 1.0) -> tuple[Any, Any]:
     """Return the test's context length and noise, NaN where they are those of pretraining."""
     alpha = np.nan if alpha_test is None else _validate.positive("alpha_test", alpha_test)
@@ -132,7 +127,7 @@ def to_first_order(
     test: str,
     assignment: str,
     prior: str,
-    law: structured.Law | None,
+    law: _spectrum.Law | None,
     tau: np.ndarray,
     alpha: np.ndarray,
     kappa: np.ndarray,
@@ -168,7 +163,7 @@ def to_first_order(
             solution = _equivalent.equivalent(tau, q, kappa, lam)
             icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
         else:
-            icl, idg = structured.errors((law.values, law.weights), tau, alpha, kappa, rho, lam)
+            icl, idg = _spectrum.limits(law, tau, alpha, kappa, rho, lam)
         limit = icl
         difference = 1 + rho_test - 2 * found.trace + found.weighted + q_test * found.square
         if test == "idg":
@@ -224,7 +219,7 @@ def _effects(
 
 
 def _in_blocks(
-    points: tuple[np.ndarray, ...], gaussian: bool, law: structured.Law | None
+    points: tuple[np.ndarray, ...], gaussian: bool, law: _spectrum.Law | None
 ) -> _first_order.Corrections:
     """Return the corrections at all points, so many at once as memory allows."""
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iclkit.theory import _equivalent, structured
+from iclkit.theory import _equivalent, _spectrum
 from iclkit.theory._jets import NU, J, Jet, P, S, constant, where
 
 # Enough for 14 digits in the variable below, in which the integrand is smooth.
@@ -137,7 +137,7 @@ def corrections(
     lam: np.ndarray,
     balanced: np.ndarray,
     gaussian: bool,
-    law: structured.Law | None = None,
+    law: _spectrum.Law | None = None,
 ) -> Corrections:
     """Corrections at arrays of one shape; here τ = n/(d(d + 1)), and κ is finite.
 
@@ -161,7 +161,7 @@ def corrections(
         with np.errstate(divide="ignore"):
             start = 2 * (np.where(under, 1 - tau, m / (tau * slack)),)
     else:
-        start = structured.traces(law, tau, q, kappa, lam)
+        start = _spectrum.traces(law, tau, q, kappa, lam)
     t_w, t_zeta, state = _fixed_point(at, np.where(under, 0.0, 1.0), *start)
     c, l, v, f, a, b = state[:6]  # noqa: E741
     nu = at.nu

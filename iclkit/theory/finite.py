@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from iclkit import _validate
 from iclkit._labels import labelled
 from iclkit.data.tasks import ASSIGNMENTS, PRIORS
-from iclkit.theory import _equivalent, _expansion
+from iclkit.theory import _equivalent, _expansion, _spectrum
 from iclkit.theory._first_order import EFFECTS
 
 _TESTS = ("icl", "idg")
@@ -108,7 +108,7 @@ def finite_size_coefficient(
     if effect is not None:
         _validate.choice("effect", effect, EFFECTS)
     tau, alpha, kappa, rho, lam = _expansion.point(tau, alpha, kappa, rho, lam)
-    law, unit = _expansion.law_of(tasks)
+    law, unit = _spectrum.law_of(tasks)
     other = _expansion.other_test(alpha_test, rho_test, unit)
     points = _expansion.broadcast(tau, alpha, kappa, rho / unit, lam / unit, *other)
     limit, first = _expansion.to_first_order(test, assignment, prior, law, *points, effect=effect)

@@ -125,7 +125,7 @@ def errors(
     >>> print(round(float(icl), 3), round(float(idg), 3))
     0.437 0.407
     """
-    law, mean = checked(tasks)
+    law, mean = _check(tasks)
     point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
     for name, value in point.items():
         refuse(name, value)
@@ -143,7 +143,7 @@ def errors(
     return (mean * icl)[()], (mean * idg)[()]
 
 
-class Law(NamedTuple):
+class _Law(NamedTuple):
     """A spectrum in units of its mean."""
 
     values: np.ndarray
@@ -152,7 +152,6 @@ class Law(NamedTuple):
     rank: float  # and their sum
 
     def tr(self, entries: np.ndarray) -> float:
-        """Return a mean over the directions."""
         return float(self.weights @ entries)
 
 
@@ -168,7 +167,7 @@ def _eigenvalues(covariance: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) > rounding * np.abs(values).max(), values, 0.0)
 
 
-def checked(tasks: Any) -> tuple[Law, float]:
+def _check(tasks: Any) -> tuple[_Law, float]:
     """Return the law, and the mean that is its unit."""
     spectrum, weights = tasks, None
     if isinstance(tasks, tuple) and len(tasks) == 2 and np.ndim(tasks[0]) == 1:
@@ -190,7 +189,7 @@ def checked(tasks: Any) -> tuple[Law, float]:
     if not _LEAST <= mean <= _MOST:
         raise ValueError(f"tasks must have a mean eigenvalue between 1e-75 and 1e+75, got {mean}")
     positive = np.where(C > 0, share, 0.0)
-    return Law(C / mean, share, positive, 1 - float(share @ (C == 0))), mean
+    return _Law(C / mean, share, positive, 1 - float(share @ (C == 0))), mean
 
 
 def _effective_ridge(
@@ -231,7 +230,7 @@ def _effective_ridge(
     return root
 
 
-def _equivalent(law: Law, x: float, kappa: float) -> tuple[float, np.ndarray, np.ndarray]:
+def _equivalent(law: _Law, x: float, kappa: float) -> tuple[float, np.ndarray, np.ndarray]:
     """Return c, and of each direction the shares cC/(cC + x) and x/(cC + x)."""
 
     def freedom(w: float) -> tuple[float, float]:
@@ -242,7 +241,7 @@ def _equivalent(law: Law, x: float, kappa: float) -> tuple[float, np.ndarray, np
     return x / w, law.values / (law.values + w), w / (law.values + w)
 
 
-def _solution(law: Law, tau: float, q: float, kappa: float, lam: float) -> tuple[float, float]:
+def _solution(law: _Law, tau: float, q: float, kappa: float, lam: float) -> tuple[float, float]:
     """Return the effective ridge, and λ over it."""
 
     def freedom(xi: float) -> tuple[float, float]:
@@ -257,17 +256,8 @@ def _solution(law: Law, tau: float, q: float, kappa: float, lam: float) -> tuple
     return xi, 1.0 if np.isinf(tau) else max(tau - 1, 0) / tau
 
 
-@np.vectorize(excluded={0}, otypes=[float, float])
-def traces(law: Law, tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[Any, Any]:
-    """Return tr CQ and tr Q, Q the inverse that tasks see, for `iclkit.theory._first_order`."""
-    xi, slack = _solution(law, tau, q, kappa, lam)
-    _, h, g = _equivalent(law, q + xi, kappa)
-    scale = (1 / (tau * slack) if slack > 0 else xi) / (q + xi)
-    return scale * law.tr(law.values * g), scale * law.tr(g)
-
-
 def _errors_at(
-    law: Law, tau: float, alpha: float, kappa: float, rho: float, lam: float
+    law: _Law, tau: float, alpha: float, kappa: float, rho: float, lam: float
 ) -> tuple[float, float]:
     if lam == 0 and tau == 1:
         return np.inf, np.inf
