@@ -1,5 +1,7 @@
 """The explorer and the live figures, opened from the folder in a real browser."""
 
+import warnings
+
 import numpy as np
 import pytest
 from browser import PHONE, SITE, looked_at, prefer, visit
@@ -70,12 +72,69 @@ def relative(found, expected):
 def test_errors_are_those_of_the_package(browser):
     at(browser)
     points = hard_points(2000, seed=1)
-    found = computed(browser, "errors", points)
+    found = computed(browser, "errors", points)[:, :3]
     expected = np.stack(
         [f(*points.T) for f in (theory.icl_error, theory.idg_error, theory.effective_ridge)], axis=1
     )
     assert not np.isnan(expected).any()
     assert relative(found, expected).max() < 1e-12  # a NaN is no number below it
+
+
+def sized_points(n, seed):
+    """Points at finite d, many of them where an expansion in 1/d is hard to compute, or a limit."""
+    rng = np.random.default_rng(seed)
+    d = np.rint(10 ** rng.uniform(0, 4, n))
+    # From one context, token and task on.
+    tau, alpha, kappa = (
+        np.maximum(10 ** rng.uniform(-3, high, n), 1 / d**power)
+        for high, power in ((3, 2), (6, 1), (3, 1))
+    )
+    rho, lam = 10 ** rng.uniform(-4, 1, n), 10 ** rng.uniform(-12, 3, n)
+    near = 1 + rng.choice([-1e-5, 0, 1e-5, 1e-4, -1e-3, 1e-2], (2, n))
+    tau = np.where(rng.random(n) < 0.2, near[0] * (1 + 1 / d), tau)
+    kappa = np.where(rng.random(n) < 0.2, np.maximum(np.minimum(tau, 1) * near[1], 1 / d), kappa)
+    for parameter, limit, share in ((rho, 0, 0.2), (lam, 0, 0.4), (kappa, np.inf, 0.1)):
+        parameter[rng.random(n) < share] = limit
+    return np.stack([tau, alpha, kappa, rho, lam, d], axis=1)
+
+
+def at_size(error, points, assignment):
+    """Return an error of the package, NaN where it refuses one."""
+    try:
+        return error(*points.T[:5], d=points.T[5].astype(int), assignment=assignment)
+    except ValueError:
+        if len(points) == 1:
+            return np.array([np.nan])
+        middle = len(points) // 2
+        halves = points[:middle], points[middle:]
+        return np.concatenate([at_size(error, half, assignment) for half in halves])
+
+
+@pytest.mark.parametrize("assignment", ["uniform", "balanced"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_errors_at_finite_size_are_those_of_the_package(browser, assignment):
+    """To eleven digits of c, less what is lost near the pole like 1/((τ − 1)² + λ)."""
+    at(browser)
+    refused = [
+        (0.5, 1.0, 0.001, 0.1, 0.0, 20), (0.5, 0.001, 1.0, 0.1, 0.0, 20),
+        (0.001, 1.0, 1.0, 0.1, 0.0, 20), (np.inf, 1.0, 1.0, 0.1, 0.0, 20),
+        (0.5, np.inf, 1.0, 0.1, 0.0, 20), ((3000 * 3001 + 1) / 3000**2, 1.0, 1.0, 0.1, 0.0, 3000),
+    ]  # fmt: skip
+    points = np.concatenate([sized_points(2000, seed=4), refused])
+    even = np.full((len(points), 1), assignment == "balanced")
+    found = computed(browser, "finite", np.hstack([points, even]))
+    expected = np.stack(
+        [at_size(f, points, assignment) for f in (theory.icl_error, theory.idg_error)], axis=1
+    )
+    assert np.isnan(expected[-len(refused) :]).all() and np.isnan(expected).mean() < 0.02
+    assert np.array_equal(np.isnan(found[:, :2]), np.isnan(expected))
+    held = np.isfinite(expected)
+    assert np.array_equal(found[:, :2][~held], expected[~held], equal_nan=True)
+    d = points[:, 5]
+    over = found[:, 4] / (d * (d + 1))
+    lost = np.minimum((over - 1) ** 2 + points[:, 4], 1)[:, None]
+    allowed = np.broadcast_to(1e-11 / lost, held.shape)[held] * (1 + np.abs(found[:, 2:4][held]))
+    assert (np.abs(np.log(found[:, :2][held] / expected[held])) < allowed).all()
 
 
 def test_other_readings_are_those_of_the_package(browser):
@@ -115,9 +174,9 @@ def test_keys_move_a_slider_and_a_link_restores_the_state(browser):
     at(browser, url.partition("explorer.html")[2])
     assert readings(browser) == moved
     at(browser, "#tau=0.123456&kappa=inf&axis=alpha&rho=nonsense&lam=-1")
-    found = dict(zip("τακρλ", (f.get_attribute("value") for f in browser.find_elements(
+    found = dict(zip("τακρλd", (f.get_attribute("value") for f in browser.find_elements(
         "css selector", ".explorer input[type=text]")), strict=True))  # fmt: skip
-    assert found == {"τ": "0.123", "α": "10", "κ": "∞", "ρ": "0.01", "λ": "0"}
+    assert found == {"τ": "0.123", "α": "10", "κ": "∞", "ρ": "0.01", "λ": "0", "d": "∞ (limit)"}
     error = theory.icl_error(0.123456, 10, np.inf, 0.01)
     assert f"{error:.4g}" in readings(browser)
 
@@ -153,13 +212,18 @@ def test_panel_reaches_to_what_is_chosen(browser):
         assert left > 6 and (right > 6) == inside, state
 
 
-def test_copied_call_gives_the_reading(browser):
-    at(browser, "#kappa=inf&lam=0.1&tau=2")
+def copied(browser):
+    """Return the link, the call and the numbers."""
     browser.execute_script(
         "window.all = []; navigator.clipboard.writeText = async text => { all.push(text) };"
         "document.querySelectorAll('.buttons button').forEach(button => button.click())"
     )
-    link, call, numbers = browser.execute_script("return all")
+    return browser.execute_script("return all")
+
+
+def test_copied_call_gives_the_reading(browser):
+    at(browser, "#kappa=inf&lam=0.1&tau=2")
+    link, call, numbers = copied(browser)
     assert link.partition("#")[0] == PAGE.as_uri() and "kappa=inf" in link
     printed = []
     exec(call, {"print": lambda *values: printed.extend(values)})
@@ -169,6 +233,71 @@ def test_copied_call_gives_the_reading(browser):
     table = np.array([row.split(",") for row in rows], dtype=float)
     assert len(table) >= 290
     assert relative(table[:, 5], theory.icl_error(*table[:, :5].T)).max() < 1e-12
+
+
+def test_dimension_is_a_slider_that_ends_at_the_limit(browser):
+    at(browser, "#d=30&alpha=1&kappa=1&rho=0.1&lam=0.01")
+    d = browser.find_elements("css selector", ".explorer input[type=range]")[5]
+    at_d, limit = (f"{theory.icl_error(0.5, 1, 1, 0.1, 0.01, d=d):.4g}" for d in (30, None))
+    lines = "return [...document.querySelectorAll('.plot .line.icl')].map(e => e.classList[1])"
+    settled(browser)
+    assert at_d in readings(browser) and limit in readings(browser)
+    assert browser.execute_script(lines) == ["dotted", "dashed", "icl"]
+
+    d.send_keys(Keys.END)
+    told = settled(browser)
+    assert d.get_attribute("aria-valuetext") == "infinite, the limit"
+    assert at_d not in readings(browser) and limit in readings(browser) and "d =" not in told
+    assert browser.execute_script(lines) == ["icl"] and "d=inf" in browser.current_url
+
+    d.send_keys(Keys.HOME)
+    assert "d = 10" in settled(browser)
+    field = browser.find_element("css selector", "[aria-label^='d,']")
+    for typed, shown in (("37", "37"), ("2.5", "37"), ("0", "37"), ("inf", "∞ (limit)")):
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(typed, Keys.TAB)
+        assert field.get_attribute("value") == shown
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_copied_call_and_numbers_at_finite_size(browser):
+    at(browser, "#d=30&kappa=2&lam=0.1&tau=2&axis=kappa&assignment=balanced")
+    link, call, numbers = copied(browser)
+    assert "d=30" in link and "assignment=balanced" in link
+    printed = []
+    exec(call, {"print": lambda *values: printed.extend(values)})
+    assert all(f"{value:.4g}" in readings(browser) for value in printed) and len(printed) == 2
+    names, *rows = numbers.splitlines()
+    assert names == "tau,alpha,kappa,rho,lam,d,assignment,icl_error,idg_error,icl_limit,idg_limit"
+    table = np.array([row.replace("balanced", "nan").split(",") for row in rows], dtype=float)
+    # Only as many tasks as there can be.
+    assert len(table) > 100 and np.allclose(table[:, 2] * 30, np.rint(table[:, 2] * 30))
+    for error, at_d, limit in ((theory.icl_error, 7, 9), (theory.idg_error, 8, 10)):
+        expected = error(*table[:, :5].T, d=30, assignment="balanced")
+        assert relative(table[:, at_d], expected).max() < 1e-10
+        assert relative(table[:, limit], error(*table[:, :5].T)).max() < 1e-12
+
+
+def test_page_says_what_the_package_warns_of(browser):
+    sentences = {"the term of order 1/d": "The term of order 1/d is", "with": "With"}
+    for tau, alpha, kappa, d, others in (
+        (0.5, 1.0, 1.0, 20, ""),
+        (0.5, 1.0, 0.5, 20, ""),
+        (0.5, 0.1, 1.0, 30, ""),
+        (2.0, 10.0, 0.1, 20, ""),
+        (1.06, 1.0, 1.0, 20, "So close to n = d(d + 1)"),
+    ):
+        state = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": 0.1, "d": d}
+        at(browser, "#" + "&".join(f"{name}={value}" for name, value in state.items()))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            theory.icl_error(**state), theory.idg_error(**state)
+        said = browser.find_element("css selector", ".told .refused").text
+        for start, sentence in sentences.items():
+            assert any(str(one.message).startswith(start) for one in told) == (sentence in said)
+        assert others in said and bool(said) == bool(told or others), state
+    at(browser, "#d=20&tau=inf")
+    assert "τ and α are finite" in browser.find_element("css selector", ".told .refused").text
 
 
 CONTRAST = """
@@ -191,15 +320,19 @@ return [Math.min(...texts, ...drawn), Math.min(...lines)];
 """
 
 
+@pytest.mark.parametrize("state", ["", "#d=20&kappa=0.3"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_contrast(browser, theme):
+def test_contrast_on_a_phone(browser, theme, state):
     prefer(browser, theme)
-    at(browser)
+    at(browser, state)
     settled(browser)
     text, line = browser.execute_script(CONTRAST)
     prefer(browser, "light")
     assert text >= 4.5
     assert line >= 3
+    wide = "const [told] = document.querySelectorAll('.told');"
+    wide += "return [document.documentElement.scrollWidth, told.scrollWidth - told.clientWidth]"
+    assert browser.execute_script(wide) == [PHONE, 0]
 
 
 def test_what_a_page_loads_is_small():

@@ -1,8 +1,9 @@
 """Sphinx extension: the explorer, and small live figures in the chapters.
 
 Both run in the reader's browser, from one script. Its formulas are the functions of `iclkit.theory`
-themselves, translated by `tracer`; its points are the book's stored simulations; its colours are
-those of `iclkit.plots`. Where no script runs, and until it does, there is a picture instead.
+themselves, translated by `tracer` and `jets`; its points are the book's stored simulations; its
+colours are those of `iclkit.plots`. Where no script runs, and until it does, there is a picture
+instead.
 """
 
 import json
@@ -17,9 +18,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from iclkit import book, plots, theory
 from iclkit.runs import load
-from iclkit.theory import bayes, descent
+from iclkit.theory import _equivalent, _first_order, _fresh, bayes, descent
 
-from . import tracer
+from . import jets, short, tracer
 
 HERE = Path(__file__).parent
 PARAMETERS = ("tau", "alpha", "kappa", "rho", "lam")
@@ -77,7 +78,9 @@ def formulas() -> str:
     """Return the theory in JavaScript."""
 
     def errors(*point):
-        return (theory.icl_error(*point), theory.idg_error(*point), theory.effective_ridge(*point))
+        tau, alpha, kappa, rho, lam = point
+        m, xi, slack = _equivalent.equivalent(tau, (1 + rho) / alpha, kappa, lam)
+        return (theory.icl_error(*point), theory.idg_error(*point), xi, m, slack)
 
     def critical(tau, kappa):
         return [theory.critical_noise(tau, kappa, test=test) for test in ("icl", "idg")]
@@ -100,12 +103,16 @@ def formulas() -> str:
             tracer.javascript(
                 "oneMinus", lambda step, x: [descent._one_minus(step, x)], ("step", "x")
             ),
+            tracer.javascript(
+                "fresh", lambda *point: [_fresh.first_order(*point)], ("tau", "q", "rho")
+            ),
+            jets.javascript(),
         )
     )
 
 
 def points() -> list:
-    """Return simulated lines: what they run along, all parameters, and their points.
+    """Return simulated lines: along what, with which assignment, all parameters, and their points.
 
     A point is the parameter along the line, and both errors with their standard errors.
     """
@@ -117,33 +124,43 @@ def points() -> list:
         if "lam" not in frame:
             frame["lam"] = 0.0
         frame[counted] /= 1 + 1 / float(data.d)
+        assignment = str(data.assignment.values) if "assignment" in data.coords else "uniform"
         for _, row in frame.iterrows():
             others = (float(f"{row[name]:.4g}") if name != axis else 0.0 for name in PARAMETERS)
             values = [float(f"{row[name]:.{digits}g}") for name, digits in measured.items()]
             point = [float(f"{row[axis]:.4g}"), *values]
-            lines.setdefault((axis, *others), []).append(point)
+            lines.setdefault((axis, assignment, *others), []).append(point)
     # Where the ridge is tuned to each point, there is no line.
-    return [[axis, point, some] for (axis, *point), some in lines.items() if len(some) > 2]
+    return [[*key[:2], list(key[2:]), some] for key, some in lines.items() if len(some) > 2]
+
+
+def in_groups() -> list:
+    """Return these lines with what several of them share, where their points are too, said once."""
+    groups = {}
+    for axis, assignment, point, some in points():
+        key = (axis, assignment, tuple(x for x, *_ in some))
+        groups.setdefault(key, []).append([point, [measured for _, *measured in some]])
+    return [[*key, some] for key, some in groups.items()]
 
 
 def polynomials() -> dict:
     """Return for each α and L the steps and the risk, of equal layers and of different ones."""
 
-    def short(values):
-        return [float(f"{x:.6g}") for x in values]
+    def digits(values, most=5):
+        return [float(f"{x:.{most}g}") for x in values]
 
     def at(alpha, depth):
         law = descent.marchenko_pastur(alpha, depth + 2)
         return {
-            "tied": short([descent.best_step(law, depth), descent.tied_risk(alpha, depth)]),
-            "untied": [short(descent.best_steps(law, depth)),
-                       short([descent.untied_risk(alpha, depth)])[0]],
+            "tied": digits([descent.best_step(law, depth), descent.tied_risk(alpha, depth)]),
+            "untied": [digits(descent.best_steps(law, depth)),
+                       digits([descent.untied_risk(alpha, depth)])[0]],
         }  # fmt: skip
 
     def density(alpha):
         x, weight = descent.marchenko_pastur(alpha, 60)
         x, height = x[1:], weight[1:] / np.gradient(x[1:])  # an atom at zero has none
-        return [short(x[::2]), short(height[::2] / np.median(height) / 4)]
+        return [digits(x[::2], 4), digits(height[::2] / np.median(height) / 4, 4)]
 
     return {
         "alphas": LENGTHS,
@@ -153,30 +170,29 @@ def polynomials() -> dict:
     }
 
 
-def short(text: str) -> str:
-    """Return a text without indentation, as a page loads it."""
-    return re.sub(r"^\s+", "", text, flags=re.MULTILINE)
-
-
 def script() -> str:
     """Return the whole script."""
 
     def constant(name, value):
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        text = re.sub(r"\b0(\.\d)|\.0\b", r"\1", text)  # as short as JavaScript allows
+        # As short as JavaScript allows.
+        text = re.sub(r"\b0(\.\d)|\.0\b|(?<=e-)0", r"\1", text)
         return f"const {name} = {text};\n"
 
     ramp = [[round(255 * part) for part in colour[:3]] for colour in plots.ordered_colours(14)]
     parts = [
         formulas(),
         (HERE / "driver.js").read_text(encoding="utf-8"),
-        constant("LINES", points()),
+        # The other half lies opposite.
+        constant("NODES", np.transpose([_first_order._NODES, _first_order._WEIGHTS])[:8].tolist()),
+        (HERE / "finite.js").read_text(encoding="utf-8"),
+        constant("LINES", in_groups()),
         constant("RAMP", ramp),
         constant("FIGURES", FIGURES),
         constant("POLYNOMIALS", polynomials()),
         (HERE / "page.js").read_text(encoding="utf-8"),
     ]
-    return short(f'(() => {{\n"use strict";\n{"".join(parts)}}})();\n')
+    return short.script(f'(() => {{\n"use strict";\n{"".join(parts)}}})();\n')
 
 
 def style() -> str:
@@ -187,7 +203,7 @@ def style() -> str:
         "".join(f" --{name}: {colour};" for name, colour in of.items()) for of in (light, dark)
     )
     css = (HERE / "style.css").read_text(encoding="utf-8")
-    return short(
+    return short.style(
         f".explorer, .live {{{colours} }}\n"
         f'html[data-theme="dark"] :is(.explorer, .live) {{{on_dark} }}\n{css}'
     )

@@ -8,12 +8,17 @@ const PARAMETERS = {
   lam: { symbol: "λ", name: "ridge", low: 1e-4, high: 100, zero: true },
 };
 const NAMES = Object.keys(PARAMETERS);
+PARAMETERS.d = { symbol: "d", name: "dimension", whole: true, endless: true,
+  values: [10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 1000, Infinity] };
 const TESTS = { icl: "new tasks", idg: "pretraining tasks" };
 const STEPS = 240;
 
 // Small helpers -------------------------------------------------------------------------------
 
 const at = state => NAMES.map(name => state[name]);
+const limit = state => errors(...at(state));
+const bounded = state => state.d < Infinity;
+const errorsAt = state => bounded(state) ? finite(...at(state), state.d, state.assignment === "balanced") : limit(state);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const spaced = (low, high, n, log) => Array.from({ length: n }, (_, i) => i / Math.max(n - 1, 1))
   .map(part => log ? low * (high / low) ** part : low + (high - low) * part);
@@ -21,12 +26,15 @@ const superscript = n => String(n).replace(/./g, c => "⁰¹²³⁴⁵⁶⁷⁸�
 
 function say(x, digits = 3) {
   if (x === Infinity) return "∞";
+  if (isNaN(x)) return "–";
   if (x === 0) return "0";
   if (Math.abs(x) >= 1e-3 && Math.abs(x) < 1e5) return String(+x.toPrecision(digits));
   const exponent = Math.floor(Math.log10(Math.abs(x)) + 1e-9);
   const front = +(x / 10 ** exponent).toPrecision(digits);
   return `${front === 1 ? "" : `${front}·`}10${superscript(exponent)}`;
 }
+
+const signed = x => x > 0 ? `+${say(x)}` : say(x).replace("-", "−");
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -49,20 +57,20 @@ function steady(now, later) {
 
 // A slider with a field for exact values ---------------------------------------------------------
 
-const value = (p, step) => p.zero && step === 0 ? 0 : p.endless && step === STEPS ? Infinity
-  : p.values ? p.values[step] : +(p.low * (p.high / p.low) ** (step / STEPS)).toPrecision(3);
-const step = (p, x) => p.values ? p.values.indexOf(x) : x === Infinity ? STEPS
+const value = (p, step) => p.values ? p.values[step] : p.zero && step === 0 ? 0
+  : p.endless && step === STEPS ? Infinity : +(p.low * (p.high / p.low) ** (step / STEPS)).toPrecision(3);
+const step = (p, x) => p.values ? p.values.filter(one => one < x).length : x === Infinity ? STEPS
   : x === 0 ? 0 : clamp(Math.round(STEPS * Math.log(x / p.low) / Math.log(p.high / p.low)),
     p.zero ? 1 : 0, p.endless ? STEPS - 1 : STEPS);
 
 /* The number that a text means, or null where the parameter can't have it. */
 function parsed(p, text) {
-  const x = /^(∞|inf|infinity)$/i.test(text.trim()) ? Infinity : Number(text.trim() || NaN);
-  const allowed = x >= 1e-75 && x <= 1e75 || x === 0 && p.zero || x === Infinity && p.endless;
-  return allowed ? x : null;
+  const x = /^(∞( \(limit\))?|inf|infinity)$/i.test(text.trim()) ? Infinity : Number(text.trim() || NaN);
+  const allowed = p.whole ? x >= 1 && x < 1e7 && x % 1 === 0 : x >= 1e-75 && x <= 1e75 || x === 0 && p.zero;
+  return allowed || x === Infinity && p.endless ? x : null;
 }
 
-const wanted = p => `${p.symbol} takes ${p.zero ? "0 and numbers above" : "numbers above 0"}${p.endless ? ", and inf" : ""}.`;
+const wanted = p => `${p.symbol} takes ${p.zero ? "0 and numbers above" : `${p.whole ? "whole " : ""}numbers above 0`}${p.endless ? ", and inf" : ""}.`;
 
 let identities = 0;
 
@@ -71,7 +79,7 @@ function slider(p, state, name, changed) {
   const range = element("input", { id, type: "range", min: 0, max: last, oninput: () => {
     state[name] = value(p, Number(range.value)), show(), changed();
   } });
-  const field = p.values ? element("output", { for: id }) : element("input", { type: "text", inputmode: "decimal", size: 6,
+  const field = p.values && !p.whole ? element("output", { for: id }) : element("input", { type: "text", inputmode: "decimal", size: 6,
     "aria-label": `${p.symbol}, exact value`, onchange: () => {
       const x = parsed(p, field.value);
       if (x !== null) state[name] = x, changed();
@@ -81,9 +89,9 @@ function slider(p, state, name, changed) {
   const refused = element("span", { class: "refused", role: "status" });
   function show() {
     refused.textContent = "";
-    const text = say(state[name]);
+    const text = p.whole ? state[name] < Infinity ? state[name] : "∞ (limit)" : say(state[name]);
     range.value = step(p, state[name]);
-    range.setAttribute("aria-valuetext", state[name] === Infinity ? "infinite" : text);
+    range.setAttribute("aria-valuetext", state[name] === Infinity ? p.whole ? "infinite, the limit" : "infinite" : text);
     field.value = text;
   }
   show();
@@ -108,32 +116,36 @@ function choice(legend, options, state, name, changed) {
 
 // Curves and points ------------------------------------------------------------------------------
 
+/* The nearest value with whole n, ℓ or k. */
+const rounded = (x, axis, { d }) => {
+  const unit = axis === "tau" ? d * d : d;
+  return x * unit < Infinity ? Math.max(whole(x * unit), 1) / unit : x;
+};
+
 /* Where to compute: evenly, and closer and closer to where a curve has a pole or a bend. */
-function places(axis, state, [low, high], log, n = 300) {
-  const bend = axis === "tau" ? 1 : axis === "kappa" ? Math.min(state.tau, 1) : 0;
+function places(axis, state, [low, high], log) {
+  const n = bounded(state) ? 200 : 300, bend = axis === "tau" ? 1 + 1 / state.d : axis === "kappa" ? Math.min(state.tau, 1) : 0;
   const close = bend > low && bend < high
     ? spaced(0.7, 1e-5, n / 6, true).flatMap(part => [bend * (1 - part), bend * (1 + part)]) : [];
   const inside = close.filter(x => x > low && x < high);
-  return [...spaced(low, high, n - inside.length, log), ...inside].sort((a, b) => a - b);
+  return [...new Set([...spaced(low, high, n - inside.length, log), ...inside].sort((a, b) => a - b)
+    .map(x => rounded(x, axis, state)))];
 }
 
 function curves(axis, state, range, log) {
-  const x = places(axis, state, range, log), found = { x, icl: [], idg: [], xi: [] };
-  for (const one of x) {
-    const [icl, idg, xi] = errors(...at({ ...state, [axis]: one }));
-    found.icl.push(icl), found.idg.push(idg), found.xi.push(xi);
-  }
-  return found;
+  const x = places(axis, state, range, log), found = x.map(one => errorsAt({ ...state, [axis]: one }));
+  const sure = found.map(values => !bounded(state) || !doubt(state, values));
+  return [0, 1, 2].map(i => ({ x, y: found.map(values => values[i]), sure }));
 }
 
 const near = (a, b) => a === b || Math.abs(Math.log(a / b)) < 0.03;
 
-const POINTS = LINES.flatMap(([axis, point, some]) => some.map(([x, ...measured]) =>
-  [...point.with(NAMES.indexOf(axis), x), ...measured]));
+const POINTS = LINES.flatMap(([axis, assignment, x, lines]) => lines.flatMap(([point, some]) =>
+  some.map((measured, i) => [...point.with(NAMES.indexOf(axis), x[i]), ...measured, axis, assignment])));
 
 /* The book's simulations at these parameters, but for the one on the axis. */
 const simulations = (axis, state) => POINTS.filter(point => NAMES.every((name, i) =>
-  name === axis || near(point[i], state[name])));
+  name === axis || near(point[i], state[name])) && (!bounded(state) || state.d === 100 && point[10] === state.assignment));
 
 // A panel ----------------------------------------------------------------------------------------
 
@@ -235,39 +247,55 @@ function drawing(height, ...classes) {
   return svg;
 }
 
-const summary = state => {
-  const [icl, idg] = errors(...at(state));
-  return `${NAMES.map(name => `${PARAMETERS[name].symbol} = ${say(state[name])}`).join(", ")}:
-    error on new tasks ${say(icl)}, on pretraining tasks ${say(idg)}.`.replace(/\s+/g, " ");
-};
+function summary(state) {
+  const told = ([icl, idg]) => `error on new tasks ${say(icl)}, on pretraining tasks ${say(idg)}`, found = errorsAt(state);
+  return `${NAMES.map(name => `${PARAMETERS[name].symbol} = ${say(state[name])}`).join(", ")}${bounded(state)
+    ? `, d = ${state.d}: ${told(found)}; in the limit ${told(limit(state))}. ${doubt(state, found)}` : `: ${told(found)}.`}`;
+}
+
+/* What iclkit warns of, or refuses, at a finite d. */
+function doubt({ d, lam }, [icl, idg, onNew, onOld, n, ell, k]) {
+  if (![n, ell, k].every(size => size >= 1) || n + ell === Infinity) return "At a finite d, τ and α are finite, and n, ℓ and k at least 1.";
+  if (isNaN(icl + idg)) return "The expansion in 1/d has no digits here.";
+  const worst = Math.abs(onNew) > Math.abs(onOld) ? onNew : onOld;
+  return (Math.abs(worst) > 1 / 3 ? `The term of order 1/d is ${signed(worst)} of the limit: terms that are left out may be as large as its square. ` : "")
+    + (k <= 10 ? `With ${k} task${k > 1 ? "s" : ""}, terms of order 1/k² that are left out can be several per cent: the expansion is for k above 10. ` : "")
+    + (lam === 0 && Math.abs(n - d * (d + 1)) <= d + 1 ? "So close to n = d(d + 1) the expansion says nothing." : "");
+}
 
 const THRESHOLDS = {
-  tau: () => [{ at: 1, name: "τ = 1" }],
+  tau: state => [{ at: 1 + 1 / state.d, name: bounded(state) ? "n = d(d + 1)" : "τ = 1" }],
   kappa: state => [{ at: Math.min(state.tau, 1), name: state.tau < 1 ? "κ = τ" : "κ = 1" }],
   alpha: () => [],
 };
 
 /* Both errors, or the effective ridge, against one parameter; return the simulations shown. */
 function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
-  const found = curves(axis, state, range, log), here = errors(...at(state));
+  const found = curves(axis, state, range, log), here = errorsAt(state), endless = { ...state, d: Infinity };
   const lines = ridge
-    ? [{ x: found.x, y: found.xi, kind: "icl", name: "effective, ξ" },
+    ? [{ ...found[2], kind: "icl", name: "effective, ξ" },
        { x: range, y: [state.lam, state.lam], kind: "dotted", name: "ridge, λ" }]
-    : [{ x: found.x, y: found.icl, kind: "icl", name: "ICL" },
-       { x: found.x, y: found.idg, kind: "idg", name: "IDG" }];
-  if (!ridge && svg.clientWidth >= 480) lines.forEach((line, i) => { line.name = Object.values(TESTS)[i]; });
+    : Object.keys(TESTS).map((kind, i) => ({ ...found[i], kind,
+      name: svg.clientWidth >= 480 ? TESTS[kind] : kind.toUpperCase() }));
+  // At a finite d a line is dashed but for where the expansion is to be trusted, and the limit is dotted.
+  if (bounded(state)) lines.splice(0, 2, ...curves(axis, endless, range, log).slice(0, 2)
+    .map((line, i) => ({ ...line, kind: `dotted ${lines[i].kind}` })),
+    ...lines.flatMap(line => [{ ...line, kind: `dashed ${line.kind}` },
+      { ...line, name: "", y: line.y.map((error, i) => line.sure[i] ? error : NaN) }]));
   const some = ridge ? [] : simulations(axis, state);
   const i = NAMES.indexOf(axis);
   const points = some.flatMap(p => [["icl", 5], ["idg", 7]].map(([kind, j]) =>
-    ({ x: p[i], y: p[j], error: p[j + 1], kind }))).filter(p => p.x >= range[0] && p.x <= range[1]);
+    // At their own d they are where their n and k are.
+    ({ x: p[i] * (bounded(state) && (axis === "tau" || axis === "kappa" && p[9] !== "tau") ? 1.01 : 1),
+      y: p[j], error: p[j + 1], kind }))).filter(p => p.x >= range[0] && p.x <= range[1]);
   const x = { low: range[0], high: range[1], log, label: `${PARAMETERS[axis].name.split(",")[0]}, ${PARAMETERS[axis].symbol}` };
   const [low, high] = ridge ? [1e-3, 100] : bounds(lines, x, logy);
   panel(svg, {
     x,
     y: { low, high, log: logy, label: ridge ? "ridge" : "error" },
     lines, points, thresholds: THRESHOLDS[axis](state),
-    markers: ridge ? [{ x: state[axis], y: here[2], kind: "icl" }]
-      : [{ x: state[axis], y: here[1], kind: "idg" }, { x: state[axis], y: here[0], kind: "icl" }],
+    markers: (ridge ? [[2, "icl"]] : [[1, "idg"], [0, "icl"]])
+      .map(([i, kind]) => ({ x: rounded(state[axis], axis, state), y: here[i], kind })),
   });
   return some;
 }
@@ -282,7 +310,7 @@ const MAP = { low: 0.05, high: 20, log: true }, BANDS = 14;
 /* Draw the map, coarse at once or fine in pieces; return what stops the drawing. */
 function heat(canvas, state, test, n, done) {
   const which = Object.keys(TESTS).indexOf(test), side = spaced(MAP.low, MAP.high, 24, true);
-  const error = (tau, kappa) => errors(...at({ ...state, tau, kappa }))[which];
+  const error = (tau, kappa) => limit({ ...state, tau, kappa })[which];
   const probe = side.flatMap(t => side.map(k => error(t * 1.003, k))).filter(Number.isFinite).sort((a, b) => a - b);
   const low = Math.log(probe[0]), high = Math.max(Math.log(probe[Math.floor(0.93 * probe.length)]), low + 1e-6);
   const image = new ImageData(n, n), places = spaced(MAP.low, MAP.high, 2 * n + 1, true);
@@ -315,14 +343,15 @@ function border(rho) {
 
 // The page ---------------------------------------------------------------------------------------
 
-const START = { tau: 0.5, alpha: 10, kappa: 0.5, rho: 0.01, lam: 0, axis: "tau", x: "log", y: "log", map: "icl" };
-const OPTIONS = { axis: { tau: "τ", alpha: "α", kappa: "κ" }, x: { log: "log", linear: "linear" },
+const START = { tau: 0.5, alpha: 10, kappa: 0.5, rho: 0.01, lam: 0, d: Infinity, assignment: "uniform", axis: "tau", x: "log", y: "log", map: "icl" };
+const OPTIONS = { assignment: { uniform: "uniform", balanced: "balanced" }, axis: { tau: "τ", alpha: "α", kappa: "κ" }, x: { log: "log", linear: "linear" },
   y: { log: "log", linear: "linear" }, map: TESTS };
 const PRESETS = {
   "double descent": {},
   "a ridge against the peak": { kappa: Infinity, lam: 0.1 },
   "the best context length": { axis: "alpha", tau: 0.5, alpha: 10, kappa: 0.3, rho: 0.5 },
   "task diversity": { axis: "kappa", tau: 2, alpha: 10, kappa: 1, rho: 0.01 },
+  "a finite dimension": { alpha: 1, kappa: 1, rho: 0.1, d: 20 },
 };
 
 function restore(state, hash) {
@@ -339,13 +368,14 @@ const fragment = state => "#" + Object.keys(START).map(name =>
 const call = state => `from iclkit import icl_error, idg_error
 
 inf = float("inf")
-point = dict(${NAMES.map(name => `${name}=${number(state[name])}`).join(", ")})
+point = dict(${NAMES.map(name => `${name}=${number(state[name])}`).join(", ")}${bounded(state) ? `, d=${state.d}, assignment="${state.assignment}"` : ""})
 print(icl_error(**point), idg_error(**point))
 `;
 
-const table = (state, { axis, range, log }) => [`${NAMES},icl_error,idg_error,effective_ridge`,
-  ...places(axis, state, range, log).map(one => at({ ...state, [axis]: one }))
-    .map(point => [...point, ...errors(...point)].map(number).join(","))].join("\n") + "\n";
+const table = (state, { axis, range, log }) => [
+  `${NAMES},${bounded(state) ? "d,assignment,icl_error,idg_error,icl_limit,idg_limit" : "icl_error,idg_error,effective_ridge"}`,
+  ...places(axis, state, range, log).map(one => ({ ...state, [axis]: one })).map(one => [...at(one), ...bounded(one)
+    ? [one.d, one.assignment, ...errorsAt(one).slice(0, 2), ...limit(one).slice(0, 2)] : limit(one).slice(0, 3)].map(number).join(","))].join("\n") + "\n";
 
 async function copy(text) {
   try {
@@ -364,14 +394,15 @@ function explorer(root) {
   const plot = drawing(400, "plot"), over = drawing(340, "over"), canvas = element("canvas", {
     width: 1, height: 1, "aria-hidden": true });
   const map = element("div", { class: "map" }, canvas, over);
-  const readings = element("table", { class: "readings" }), said = element("p", { class: "said" });
+  const readings = element("table", { class: "readings" }), doubted = element("p", { class: "refused" }), said = element("p", { class: "said" });
   const key = element("p", { class: "key" });
   const status = element("p", { role: "status", class: "status" });
   const note = element("p", { class: "copied", role: "status" });
 
   const changed = steady(draw, idle);
   const controls = [
-    ...NAMES.map(name => slider(PARAMETERS[name], state, name, changed)),
+    ...Object.keys(PARAMETERS).map(name => slider(PARAMETERS[name], state, name, changed)),
+    choice("tasks", OPTIONS.assignment, state, "assignment", changed),
     choice("against", OPTIONS.axis, state, "axis", changed),
     choice("across", OPTIONS.x, state, "x", changed),
     choice("up", OPTIONS.y, state, "y", changed),
@@ -390,9 +421,11 @@ function explorer(root) {
 
   function draw() {
     const some = drawCurves(plot, state, { ...across(), logy: state.y === "log" });
-    said.textContent = some.length
+    said.textContent = (some.length
       ? `Points: ${some.length} simulations of the book at d = 100.`
-      : "No simulation of the book is at these parameters.";
+      : `No simulation of the book is at these parameters${bounded(state) ? " and this d" : ""}.`)
+      + (bounded(state) ? " Dotted: the limit. Dashed: where the expansion is not to be trusted." : "");
+    rows[6].style.display = bounded(state) ? "" : "none";
     read();
     stop(), stop = heat(canvas, state, state.map, 36, overlay);
   }
@@ -411,24 +444,35 @@ function explorer(root) {
     Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`,
       width: `${width - left - right}px`, height: `${height - top - bottom}px` });
     key.replaceChildren(say(scale[0], 2), element("span", { class: "ramp", "aria-hidden": true,
-      style: `background: linear-gradient(to right, ${RAMP.map(colour => `rgb(${colour})`)})` }), `${say(scale[1], 2)} and more`);
+      style: `background: linear-gradient(to right, ${RAMP.map(colour => `rgb(${colour})`)})` }), `${say(scale[1], 2)} and more${bounded(state) ? ", in the limit" : ""}`);
   }
 
   function read() {
-    const line = (name, icl, idg) => `<tr><th scope="row">${name}</th><td>${say(icl, 4)}</td><td>${say(idg, 4)}</td></tr>`;
-    const one = (name, said) => `<tr><th scope="row">${name}</th><td colspan="2">${said}</td></tr>`;
-    const limit = name => errors(...at({ ...state, [name]: Infinity }));
-    const [icl, idg, xi] = errors(...at(state)), [ofNew, ofOld] = critical(state.tau, state.kappa);
-    const finite = state.rho > ofNew;
-    readings.innerHTML = `<thead><tr><th scope="col">Error on</th><th scope="col" class="icl">new tasks</th><th scope="col" class="idg">pretraining tasks</th></tr></thead><tbody>`
-      + line("here", icl, idg)
-      + line("endless pretraining, τ → ∞", ...limit("tau")) + line("endless contexts, α → ∞", ...limit("alpha"))
-      + line("endless tasks, κ → ∞", ...limit("kappa")) + one("least possible on new tasks (Bayes)", say(bayes(state.alpha, state.rho)[0], 4))
-      + one("gap between the two", say(icl - idg, 4)) + one("effective ridge, ξ", say(xi, 4))
-      + one("interpolation threshold", state.tau < 1 ? "τ < 1: fits all contexts" : state.tau > 1 ? "τ > 1: more contexts than parameters" : "τ = 1: here")
-      + one("task threshold", `κ ${state.kappa < Math.min(state.tau, 1) ? "<" : state.kappa > Math.min(state.tau, 1) ? ">" : "="} ${state.tau < 1 ? "τ" : "1"}`)
-      + one("critical noise, ρ<sub>c</sub> (no ridge)", `${say(ofNew)}: ${finite ? "a finite context is best" : "the longest context is best"}`)
+    const sized = bounded(state), found = errorsAt(state), [icl, idg, xi] = limit(state), only = sized ? ", limit" : "";
+    const row = (name, span, ...told) => `<tr><th scope="row">${name}</th>${told.map(one => `<td colspan="${span}">${one}</td>`).join("")}</tr>`;
+    const one = (name, told) => row(name, sized ? 4 : 2, told);
+    const line = (name, changes) => {
+      const here = { ...state, ...changes }, own = errorsAt(here), far = limit(here);
+      return row(name, 1, ...[0, 1].flatMap(i => sized ? [own[i], far[i]] : [own[i]]).map(error => say(error, 4)));
+    };
+    const [ofNew] = critical(state.tau, state.kappa);
+    const sign = (a, b) => a < b ? "<" : a > b ? ">" : "=", most = Math.min(state.tau, 1);
+    const over = sized ? sign(found[4], state.d * (state.d + 1)) : sign(state.tau, 1);
+    const heads = Object.entries(TESTS).map(([kind, name]) => `<th scope="col" colspan="${sized ? 2 : 1}" class="${kind}">${name}</th>`).join("");
+    const sizes = sized ? `<tr><td></td>${`<th scope="col">d = ${state.d}</th><th scope="col">limit</th>`.repeat(2)}</tr>` : "";
+    readings.innerHTML = `<thead><tr><th scope="col">Error on</th>${heads}</tr>${sizes}</thead><tbody>`
+      + line("here")
+      + (sized ? row("first order, c/d", 2, signed(found[2]), signed(found[3]))
+        + one("n, ℓ and k", found.slice(4).map(size => size < Infinity ? size : "∞").join(", ")) : "")
+      + line("endless pre&shy;training, τ → ∞", { tau: Infinity }) + line("endless contexts, α → ∞", { alpha: Infinity })
+      + line("endless tasks, κ → ∞", { kappa: Infinity }) + one(`least possible on new tasks (Bayes)${only}`, say(bayes(state.alpha, state.rho)[0], 4))
+      + one("gap between the two", `${say(found[0] - found[1], 4)}${sized ? `, limit ${say(icl - idg, 4)}` : ""}`) + one(`effective ridge, ξ${only}`, say(xi, 4))
+      + one("inter&shy;polation threshold", `${sized ? `n ${over} d(d + 1)` : `τ ${over} 1`}: ${
+        { "<": "fits all contexts", ">": "more contexts than parameters", "=": "here" }[over]}`)
+      + one(`task threshold${only}`, `κ ${sign(state.kappa, most)} ${state.tau < 1 ? "τ" : "1"}`)
+      + one(`critical noise, ρ<sub>c</sub> (no ridge)${only}`, `${say(ofNew)}: ${state.rho > ofNew ? "a finite context is best" : "the longest context is best"}`)
       + "</tbody>";
+    doubted.textContent = sized ? doubt(state, found) : "";
   }
 
   function idle() {
@@ -472,10 +516,10 @@ function explorer(root) {
 
   root.replaceChildren(presets,
     element("div", { class: "sides" },
-      element("div", { class: "main" }, element("div", { class: "choices" }, ...rows.slice(5, 8)), plot, said),
-      element("div", { class: "sliders" }, ...rows.slice(0, 5))),
-    element("div", { class: "sides" }, element("div", { class: "main" }, rows[8], map, key),
-      element("div", { class: "told" }, readings)),
+      element("div", { class: "main" }, element("div", { class: "choices" }, ...rows.slice(7, 10)), plot, said),
+      element("div", { class: "sliders" }, ...rows.slice(0, 7))),
+    element("div", { class: "sides" }, element("div", { class: "main" }, rows[10], map, key),
+      element("div", { class: "told" }, doubted, readings)),
     element("div", { class: "buttons" },
       button("Copy link", "Link", () => location.href.split("#")[0] + fragment(state)),
       button("Copy the call", "Call", () => call(state)),
@@ -493,7 +537,7 @@ function live(root) {
     axis: spec.axis, log: spec.x !== "linear", logy: spec.y === "log", ridge: spec.ridge, range: spec.range });
   const told = () => {
     status.textContent = spec.depth ? toldDepth(state) : spec.ridge
-      ? `${summary(state).split(":")[0]}: effective ridge ${say(errors(...at(state))[2])}.` : summary(state);
+      ? `${summary(state).split(":")[0]}: effective ridge ${say(limit(state)[2])}.` : summary(state);
     svg.setAttribute("aria-label", `${root.dataset.alt} ${status.textContent}`);
   };
   const changed = steady(draw, told);
@@ -530,4 +574,4 @@ function drawDepth(svg, state) {
 
 document.querySelectorAll("[data-explorer]").forEach(explorer);
 document.querySelectorAll("[data-live]").forEach(live);
-window.iclkit = { errors, critical, bayes, oneMinus };
+window.iclkit = { errors, critical, bayes, oneMinus, finite };

@@ -24,8 +24,9 @@ INFIX = {
     np.bitwise_or: "||", np.logical_or: "||",
 }  # fmt: skip
 CALLS = {
-    np.negative: "-{}", np.invert: "!{}", np.logical_not: "!{}", np.absolute: "Math.abs({})",
+    np.negative: "(-{})", np.invert: "!{}", np.logical_not: "!{}", np.absolute: "Math.abs({})",
     np.sqrt: "Math.sqrt({})", np.exp: "Math.exp({})", np.log: "Math.log({})",
+    np.expm1: "Math.expm1({})", np.log1p: "Math.log1p({})",
     np.hypot: "Math.hypot({}, {})", np.minimum: "Math.min({}, {})",
     np.maximum: "Math.max({}, {})", np.isinf: "(Math.abs({}) === Infinity)",
     np.isfinite: "Number.isFinite({})", expit: "expit({})",
@@ -60,16 +61,18 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         match function.__name__:
             case "where":
                 return self.tape.where(*args)
-            case "any" | "real":
+            case "any" | "real" | "ravel" | "broadcast_to":
                 return args[0]
             case "iscomplexobj":
                 return False
             case "shape":
                 return ()
-            case "zeros_like":
-                return Traced(self.tape, "0")
+            case "zeros_like" | "ones_like":
+                return Traced(self.tape, "1" if function is np.ones_like else "0")
             case "broadcast_arrays":
                 return args
+            case "concatenate":
+                return self.tape.beside(args[0])
         return NotImplemented
 
     def __getitem__(self, key):
@@ -90,6 +93,10 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def copy(self):
         """Return another one, which can be changed by itself."""
         return Traced(self.tape, self.code)
+
+    def reshape(self, *shape):
+        """Return the number, which has no shape."""
+        return self
 
 
 class Tape:
@@ -119,8 +126,8 @@ class Tape:
     def add(self, expression):
         """Return a name for an expression, the same for the same."""
         if expression not in self.names:
-            # What does not depend on the unknown of a loop is computed before it.
-            inside = self.loop is not None and re.search(r"\b(?:r\d+|z)\b", expression)
+            # What does not depend on what a loop is over is computed before it.
+            inside = self.loop is not None and re.search(r"\b(?:r\d+|[zw])\b", expression)
             lines, letter = (self.loop, "r") if inside else (self.lines, "v")
             self.names[expression] = f"{letter}{len(lines)}"
             lines.append((self.names[expression], expression))
@@ -130,7 +137,7 @@ class Tape:
         """Write down an elementwise function of NumPy or SciPy."""
         codes = [self.code(value) for value in inputs]
         if ufunc is np.power:
-            if codes[1] not in ("2", "3"):
+            if codes[1] not in ("2", "3", "4"):
                 raise NotImplementedError(f"a power of {codes[1]}")
             return self.add(f"({' * '.join([codes[0]] * int(codes[1]))})")
         if INFIX.get(ufunc) in ("&&", "||"):
@@ -140,6 +147,8 @@ class Tape:
                     return Traced(
                         self, self.code(decisive) if self.known(one) is decisive else other
                     )
+        if ufunc is np.multiply and "false" in codes:
+            return Traced(self, "false")
         if ufunc is np.maximum and self.known(self.ufunc(np.less, *inputs).code) is False:
             return Traced(self, codes[0])
         if ufunc in INFIX:
@@ -184,6 +193,10 @@ class Tape:
             self.learn(code, self.decisions.pop(0))
         return self.known(code)
 
+    def beside(self, numbers):
+        """Refuse numbers along an axis."""
+        raise NotImplementedError("more than a single number")
+
     def find_root(self, function, bracket, *, args):
         """Write down the search for a root, whose loop is in driver.js."""
         if self.loop is not None:
@@ -221,12 +234,40 @@ def declared(lines, end):
     for name, expression in reversed(lines):
         uses = [match.start() for match in re.finditer(rf"\b{name}\b", end)]
         # Not into a loop, where it would be computed again and again.
-        in_loop = uses and end[: uses[0]].count("findRoot(") > end[: uses[0]].count("\n})")
-        if len(uses) == 1 and not in_loop and "findRoot(" not in expression:
-            end = end[: uses[0]] + expression + end[uses[0] + len(name) :]
+        in_loop = uses and end[: uses[0]].count("=> {") > end[: uses[0]].count("\n})")
+        if len(uses) == 1 and not in_loop and "=> {" not in expression:
+            before, after = end[: uses[0]], end[uses[0] + len(name) :]
+            end = f"{before}{within(before, expression, after)}{after}"
         elif uses:
-            end = f"const {name} = {expression};\n{end}"
+            more = end.removeprefix("const ")
+            end = f"const {name} = {bare(expression)}{';' if more == end else ','}\n{more}"
     return end
+
+
+def bare(expression):
+    """Return an expression without the parentheses around all of it."""
+    depth = 0
+    for i, sign in enumerate(expression):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0:
+            return expression if i < len(expression) - 1 or sign != ")" else expression[1:-1]
+    return expression
+
+
+def within(before, expression, after):
+    """Return an expression with the parentheses it needs: those that decide how it is rounded."""
+    inner = bare(expression)
+    outside = inner
+    while outside != (outside := re.sub(r"[(\[][^()\[\]]*[)\]]", "", outside)):
+        pass
+    signs = set(re.findall(r" (\S+) ", outside))
+    left, right = before.rstrip()[-1:], after.lstrip()[:1]
+    alone = left in "(,[" and right in "),]"
+    if signs <= {"*", "/"}:
+        alone = alone or left not in "*/!" + inner[0]
+    elif signs <= {"*", "/", "+", "-"}:
+        alone = alone or (left in "(,[?:<>&|" and right in "+-),;]?:<>&|")
+    return inner if alone else expression
 
 
 def javascript(name, function, parameters, *, never=None, first=None):

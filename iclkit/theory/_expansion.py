@@ -15,6 +15,7 @@ FORMS = ("exp", "linear", "hybrid")
 _ENDLESS = 1e9  # κ that stands for ∞ with a ridge: larger ones lose digits, smaller ones differ
 _CLOSE = 1e-6  # to the pole, where the terms of c have lost their digits
 _BLOCK = 2**16  # eigenvalues times points that are expanded at once
+_LARGEST = 50  # power of e in a form, which then is not even an order of magnitude
 _LOST = 1e-4  # of the limit, by differences that the first order is made of, too
 
 
@@ -92,11 +93,18 @@ def _in_form(
     growth = first / limit / size
     if form == "linear":
         return limit * (1 + growth), growth
-    if form == "exp":
-        return limit * np.exp(growth), growth
-    at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
-    fresh, fresh_first = to_first_order("icl", assignment, prior, law, *at, *other)
-    return limit * (whole / fresh) * np.exp(growth - fresh_first / fresh / size), growth
+    power, scale = growth, limit
+    if form == "hybrid":
+        at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
+        fresh, fresh_first = to_first_order("icl", assignment, prior, law, *at, *other)
+        power, scale = growth - fresh_first / fresh / size, limit * (whole / fresh)
+    beyond = power > _LARGEST
+    if np.any(beyond):
+        raise ValueError(
+            f"d must be larger for form={form!r}, got {size[beyond].flat[0]:g}, where the term of "
+            f"order 1/d is {growth[beyond].flat[0]:+.3g} of the limit"
+        )
+    return scale * np.exp(power), growth
 
 
 def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndarray, ...]:

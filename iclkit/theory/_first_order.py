@@ -11,7 +11,7 @@ whose mean is 1; isotropic tasks have one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,26 +36,31 @@ class Corrections(NamedTuple):
     trace_1: np.ndarray  # with an axis of EFFECTS, the last one, as the others of first order
     square: np.ndarray  # tr ΓΓᵀ
     square_1: np.ndarray
-    weighted: np.ndarray  # tr ΓCΓᵀ
-    weighted_1: np.ndarray
     last: np.ndarray  # squares of the last column
     idg: np.ndarray
     idg_1: np.ndarray
     # What the error on the pretraining tasks changes by with other test contexts.
     own_square: np.ndarray  # tr ΓRΓᵀ
     own_last: np.ndarray  # the last column times what the first ones miss of the mean task
+    weighted: np.ndarray  # tr ΓCΓᵀ
+    weighted_1: np.ndarray
 
 
 class _Setting(NamedTuple):
     q: np.ndarray
     kappa: np.ndarray
     rho: np.ndarray
-    spectrum: np.ndarray
-    shares: np.ndarray
     ridge: Jet  # P, of which O takes derivatives
-    weighted: Jet  # S, at 0
     source: Jet  # J, at 0
     nu: Jet  # contexts per task
+    # With a spectrum, its eigenvalues, their shares, and S, at 0.
+    spectrum: Any = 1
+    shares: np.ndarray | None = None
+    weighted: Jet | float = 0.0
+
+    def tr(self, entries: Jet) -> Jet:
+        """Return a mean over the directions."""
+        return entries if self.shares is None else entries.sum(self.shares)
 
 
 class _State(NamedTuple):
@@ -72,7 +77,7 @@ class _State(NamedTuple):
 
     def seen(self, at: _Setting) -> tuple[Jet, Jet]:
         """Return the traces t_w and t_ζ that follow."""
-        return (self.by_w * at.spectrum).sum(at.shares), self.by_zeta.sum(at.shares)
+        return at.tr(self.by_w * at.spectrum), at.tr(self.by_zeta)
 
 
 def _state(at: _Setting, start: np.ndarray, t_w: Jet, t_zeta: Jet) -> _State:
@@ -86,7 +91,7 @@ def _state(at: _Setting, start: np.ndarray, t_w: Jet, t_zeta: Jet) -> _State:
     v = 1 / (c + t_w * l)
     f = at.nu * (t_w * v) * l
     a, b = f / t_w, at.nu * v
-    P_0 = at.ridge + (at.weighted + at.kappa * a) * at.spectrum + at.kappa * at.q * b
+    P_0 = at.ridge + (at.kappa * a + at.weighted) * at.spectrum + at.kappa * at.q * b
     g = (at.kappa * a + at.source) * at.spectrum / P_0
     alone, missed = 1 / P_0, 1 - g
     return _State(
@@ -103,7 +108,7 @@ def _fixed_point(
     # The two traces themselves are the variables, in the places of P and J.
     plain = at._replace(
         ridge=constant(at.ridge.parts[0, 0]),
-        weighted=constant(np.zeros_like(t_w)),
+        weighted=0.0,
         source=constant(np.zeros_like(t_w)),
         nu=constant(at.nu.parts[0, 0]),
     )
@@ -151,16 +156,14 @@ def corrections(
     under = (lam == 0) & (tau < 1)  # where all is in units of the ridge that tends to zero
     ridge, zero = np.where(under, 1.0, tau * lam), np.zeros_like(tau)
     at = _Setting(
-        q, kappa, rho,
-        np.ones(1) if law is None else law.values, np.ones(1) if law is None else law.weights,
-        constant(ridge, P=1.0), constant(zero, S=1.0), constant(zero, J=1.0),
-        constant(tau / kappa, nu=1.0),
-    )  # fmt: skip
+        q, kappa, rho, constant(ridge, P=1.0), constant(zero, J=1.0), constant(tau / kappa, nu=1.0)
+    )
     if law is None:
         m, _, slack = _equivalent.equivalent(tau, q, kappa, lam)
         with np.errstate(divide="ignore"):
             start = 2 * (np.where(under, 1 - tau, m / (tau * slack)),)
     else:
+        at = at._replace(spectrum=law.values, shares=law.weights, weighted=constant(zero, S=1.0))
         start = _spectrum.traces(law, tau, q, kappa, lam)
     t_w, t_zeta, state = _fixed_point(at, np.where(under, 0.0, 1.0), *start)
     c, l, v, f, a, b = state[:6]  # noqa: E741
@@ -175,17 +178,17 @@ def corrections(
     z = c / t_w
     k_1, k_2 = v * l, v * (z * f + l)
     # Traces that a task sees, without its label and with it on one side.
-    C, shares = at.spectrum, at.shares
-    t_h, t_x = (C * state.by_zeta).sum(shares), (C * state.by_x).sum(shares)
+    C = at.spectrum
+    t_h, t_x = at.tr(state.by_zeta * C), at.tr(state.by_x * C)
 
     # Second moments of the traces: w, x and z² before any task, and when y·d tasks have been added
     # T_w = w²/(1 − yF), T_x = x²/(1 − yF) and T_ζ = z² + y·a²x²·T_x, with F = a²w². Their integrals
     # are those of 1/(1 − yF), with y and without, and of y/(1 − yF)², at nodes in u with
     # y = (1 − exp(−Fu))/F.
     aa, ff, tt, xx = a * a, f * f, t_w * t_w, t_x * t_x
-    ww = (C**2 * (state.by_w * state.by_w)).sum(shares)
-    wx = (C * (state.by_x * state.by_x)).sum(shares)
-    zz = (state.by_zeta * state.by_zeta).sum(shares)
+    ww = at.tr(state.by_w * state.by_w * C**2)
+    wx = at.tr(state.by_x * state.by_x * C)
+    zz = at.tr(state.by_zeta * state.by_zeta)
     F = aa * ww
     f2 = F.parts[0, 0]
     end = -np.log1p(-kappa * f2) / f2
@@ -211,8 +214,8 @@ def corrections(
     # The square length of a Gaussian task fluctuates together with what the task sees, and scales
     # the noise of its contexts, q = (|w|²/d + ρ)/α.
     scatter = t_zeta / alpha
-    both = 2 * L_2 * scatter * (C**2 * state.by_w).sum(shares)
-    both = both + scatter * scatter / room * (C**2 * shares).sum()
+    both = 2 * L_2 * scatter * at.tr(state.by_w * C**2)
+    both = both + scatter * scatter / room * (1 if law is None else law.tr(C**2))
     task = by_trace * tt - nu * (v * v) * both
     held = constant(ridge) + scale**2 * kappa * a
     omega = _beside(
@@ -249,20 +252,20 @@ def corrections(
     idg_1 = ((along_nu + added) / v).parts[1, 0]
 
     limits = (
-        trace, squared[0], weighted[0], last, missed[0], own_square,
-        -scale * (f / held).parts[1, 0],
+        trace, squared[0], last, missed[0], own_square, -scale * (f / held).parts[1, 0],
+        weighted[0],
     )  # fmt: skip
-    trace, square, by_task, last, idg, own_square, own_last = (
+    trace, square, last, idg, own_square, own_last, by_task = (
         np.broadcast_to(value[:, 0], tau.shape[:1]).reshape(shape) for value in limits
     )
     firsts = (
         (-omega.parts[1, J] / 2, along(traced) / 2), (omega.parts[1, P], along(squared)),
-        (omega.parts[1, S], along(weighted)), (idg_1, along(missed)),
+        (idg_1, along(missed)),
+        (omega.parts[1, P if law is None else S], along(weighted)),
     )  # fmt: skip
-    trace_1, square_1, weighted_1, idg_1 = (
+    trace_1, square_1, idg_1, by_task_1 = (
         np.concatenate(pair, axis=1).reshape(*shape, len(EFFECTS)) for pair in firsts
     )
     return Corrections(
-        trace, trace_1, square, square_1, by_task, weighted_1, last, idg, idg_1,
-        own_square, own_last,
-    )  # fmt: skip
+        trace, trace_1, square, square_1, last, idg, idg_1, own_square, own_last, by_task, by_task_1
+    )

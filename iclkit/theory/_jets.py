@@ -1,7 +1,7 @@
 """Numbers that carry their own derivatives, for expansions to first order.
 
-A jet is u = u₀ + u_P P + u_S S + u_J J + u_ν ν + δ(…), with δ² = 0 and only first powers of the
-others: 10 numbers, of which `parts[i, j]` has the power i of δ and the j-th of (1, P, S, J, ν).
+A jet is u = u₀ + u_P P + u_J J + u_ν ν + u_S S + δ(…), with δ² = 0 and only first powers of the
+others: 10 numbers, of which `parts[i, j]` has the power i of δ and the j-th of (1, P, J, ν, S).
 Sums, products and smooth functions of jets are exact, so that no derivative is ever a difference.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-P, S, J, NU = 1, 2, 3, 4
+P, J, NU, S = 1, 2, 3, 4
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -93,11 +93,11 @@ class Jet:
 
 
 def constant(value: np.ndarray, **slopes: float) -> Jet:
-    """Return a jet with the given first derivatives, by the names P, S, J and nu."""
+    """Return a jet with the given first derivatives, by the names P, J, nu and S."""
     parts = np.zeros((2, 5, *np.shape(value)))
     parts[0, 0] = value
     for name, slope in slopes.items():
-        parts[0, {"P": P, "S": S, "J": J, "nu": NU}[name]] = slope
+        parts[0, {"P": P, "J": J, "nu": NU, "S": S}[name]] = slope
     return Jet(parts)
 
 

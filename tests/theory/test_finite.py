@@ -209,7 +209,7 @@ def test_jets_are_exact_to_first_order(u, v):
     a, b = constant(np.array(u), P=1.0), constant(np.array(v), nu=1.0)
     found = (a / b + (a * b).log() - b.sqrt() + a.log1p()).parts[0]
     assert found[0] == pytest.approx(u / v + np.log(u * v) - np.sqrt(v) + np.log1p(u), rel=1e-13)
-    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v)]
+    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v), 0.0]
     assert found[1:] == pytest.approx(slopes, rel=1e-12, abs=1e-13)
     # The same function of u(1 + δ): its δ part is u ∂/∂u, with its own derivative by P.
     c = a + a.times_delta()
@@ -588,3 +588,13 @@ def test_large_terms_are_told():
         icl_error(1.2, 0.3, 1.0, 0.1, d=[12, 100])
     with pytest.warns(RuntimeWarning, match="with 9 tasks"):
         idg_error(6.0, 1.0, 0.3, 0.1, d=30)
+
+
+@pytest.mark.filterwarnings("ignore:the term of order|with .* tasks")
+@pytest.mark.parametrize("form", ["exp", "hybrid"])
+def test_expansion_of_no_use_at_all_is_refused(form):
+    """As for tasks with few contexts less than d, and long contexts, at a small d."""
+    point = {"tau": 0.5, "alpha": 1e6, "kappa": 0.5, "rho": 0.1}
+    with pytest.raises(ValueError, match="d must be larger for form"):
+        icl_error(**point | {"tau": 0.5 * 51 / 50}, d=[10**6, 50], form=form)
+    assert np.isfinite(icl_error(**point, d=10**6, form=form))
