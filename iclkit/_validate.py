@@ -6,6 +6,7 @@ the argument, the value and what is allowed.
 
 from __future__ import annotations
 
+import inspect
 import operator
 import os
 from collections.abc import Callable
@@ -234,3 +235,12 @@ def array(
             raise ValueError(f"{name} must be finite, got at least one inf or NaN")
         raise ValueError(f"{name} must have numbers of at most {_MOST:g} in size, got {largest}")
     return value
+
+
+def callers_level() -> int:
+    """Return the stack level, for who asks, of the line outside that called the package."""
+    frame, level = inspect.currentframe(), 0
+    # With labels, xarray is in between.
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("iclkit", "xarray"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -169,8 +169,9 @@ def javascript():
 
     def called(tape):
         def traces(at, *others):
-            found = call(tape, "traces", *at, *others)
-            return kind(*(TracedJet(tape, tape.add(f"{found}[{i}]").code) for i in range(8)))
+            found = call(tape, "traces", *at[:6], *others)
+            parts = range(len(kind._fields))
+            return kind(*(TracedJet(tape, tape.add(f"{found}[{i}]").code) for i in parts))
 
         return {"_state": traces}
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any
 
 import numpy as np
 
 from iclkit import _validate
-from iclkit.theory import _equivalent, _first_order, _fresh
+from iclkit.theory import _equivalent, _first_order, _fresh, _spectrum
 
 FORMS = ("exp", "linear", "hybrid")
 _ENDLESS = 1e9  # κ that stands for ∞ with a ridge: larger ones lose digits, smaller ones differ
 _CLOSE = 1e-6  # to the pole, where the terms of c have lost their digits
+_BLOCK = 2**16  # eigenvalues times points that are expanded at once
 _LARGEST = 50  # power of e in a form, which then is not even an order of magnitude
 _LOST = 1e-4  # of the limit, by differences that the first order is made of, too
 
@@ -29,13 +29,18 @@ def error(
     assignment: str,
     form: str,
     prior: str,
+    tasks: Any,
     alpha_test: Any,
     rho_test: Any,
 ) -> Any:
     """Return an error at finite d, for `iclkit.theory.icl_error` and its twin."""
     tau, alpha, kappa, rho, lam = point(tau, alpha, kappa, rho, lam)
     size = _validate.counts("d", d)
-    other: Any = other_test(alpha_test, rho_test)
+    if tasks is not None and form == "hybrid":
+        raise ValueError("form must be exp or linear where tasks are given, got 'hybrid'")
+    law, unit = _spectrum.law_of(tasks)
+    rho, lam = rho / unit, lam / unit
+    other: Any = other_test(alpha_test, rho_test, unit)
     size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)
     n = _validate.sizes("tau", tau, size**2, "n = tau * d**2")
     ell = _validate.sizes("alpha", alpha, size, "ell = alpha * d")
@@ -58,13 +63,13 @@ def error(
         whole = leave_one_out(
             size, n + pole, ell, rho, lam, ell_test, rho_test, prior == "gaussian"
         )
-    result, growth = _in_form(form, whole, size, test, assignment, prior, *at, *other)
+    result, growth = _in_form(form, whole, size, test, assignment, prior, law, *at, *other)
     _warn(np.where(pole, 0.0, growth), np.where(endless, np.inf, k), size)
     if test == "idg" and np.any(seen < 1):
         at = (away, alpha, np.full_like(kappa, np.inf), rho, lam)
-        fresh, _ = _in_form(form, whole, size, "icl", assignment, prior, *at, *other)
+        fresh, _ = _in_form(form, whole, size, "icl", assignment, prior, law, *at, *other)
         result = np.where(seen < 1, seen * result + (1 - seen) * fresh, result)
-    return np.where(pole, np.inf, result)[()]
+    return np.where(pole, np.inf, unit * result)[()]
 
 
 def _in_form(
@@ -74,6 +79,7 @@ def _in_form(
     test: str,
     assignment: str,
     prior: str,
+    law: _spectrum.Law | None,
     tau: Any,
     alpha: Any,
     kappa: Any,
@@ -82,14 +88,14 @@ def _in_form(
     *other: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return an error in one of the forms, and its first order over the limit."""
-    limit, first = to_first_order(test, assignment, prior, tau, alpha, kappa, rho, lam, *other)
+    limit, first = to_first_order(test, assignment, prior, law, tau, alpha, kappa, rho, lam, *other)
     growth = first / limit / size
     if form == "linear":
         return limit * (1 + growth), growth
     power, scale = growth, limit
     if form == "hybrid":
         at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
-        fresh, fresh_first = to_first_order("icl", assignment, prior, *at, *other)
+        fresh, fresh_first = to_first_order("icl", assignment, prior, law, *at, *other)
         power, scale = growth - fresh_first / fresh / size, limit * (whole / fresh)
     beyond = power > _LARGEST
     if np.any(beyond):
@@ -112,10 +118,11 @@ def point(tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any) -> tuple[np.ndar
     )  # fmt: skip
 
 
-def other_test(alpha_test: Any, rho_test: Any) -> tuple[Any, Any]:
+def other_test(alpha_test: Any, rho_test: Any, unit: float = 1.0) -> tuple[Any, Any]:
     """Return the test's context length and noise, NaN where they are those of pretraining."""
     alpha = np.nan if alpha_test is None else _validate.positive("alpha_test", alpha_test)
-    return alpha, np.nan if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+    rho = np.nan if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+    return alpha, rho / unit
 
 
 def broadcast(*values: Any) -> list[np.ndarray]:
@@ -127,6 +134,7 @@ def to_first_order(
     test: str,
     assignment: str,
     prior: str,
+    law: _spectrum.Law | None,
     tau: np.ndarray,
     alpha: np.ndarray,
     kappa: np.ndarray,
@@ -152,15 +160,19 @@ def to_first_order(
     alpha_test = np.where(np.isnan(alpha_test), alpha, alpha_test)
     rho_test = np.where(np.isnan(rho_test), rho, rho_test)
     endless = np.isinf(kappa)
-    balanced, gaussian = (assignment == "balanced") & ~endless, prior == "gaussian"
+    balanced = (assignment == "balanced") & ~endless
+    gaussian = prior == "gaussian" or law is not None
+    points = (tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced)
     q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # refused below
-        found = _first_order.corrections(
-            tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced, gaussian
-        )
-        solution = _equivalent.equivalent(tau, q, kappa, lam)
-        icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
-        limit, difference = icl, 1 + rho_test - 2 * found.trace + (1 + q_test) * found.square
+        found = _in_blocks(points, gaussian, law)
+        if law is None:
+            solution = _equivalent.equivalent(tau, q, kappa, lam)
+            icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
+        else:
+            icl, idg = _spectrum.limits(law, tau, alpha, kappa, rho, lam, alpha_test, rho_test)
+        limit = icl
+        difference = 1 + rho_test - 2 * found.trace + found.weighted + q_test * found.square
         if test == "idg":
             # By the exact moments the rest of the error is the same for all test contexts.
             limit, difference = idg, found.idg + rho_test - rho + (q_test - q) * found.square
@@ -168,7 +180,7 @@ def to_first_order(
         first = effects.sum(axis=-1)
         if effect is not None:
             first = effects[..., _first_order.EFFECTS.index(effect)]
-        explicit = endless & (lam == 0) & own & (effect is None)
+        explicit = endless & (lam == 0) & own & (effect is None) & (law is None)
         first = np.where(explicit, _fresh.first_order(tau, q, rho, gaussian), first)
         # What the limit has lost where it is a difference, the first order has lost, too.
         lost = np.abs(difference / limit - 1)
@@ -197,8 +209,9 @@ def _effects(
     names = _first_order.EFFECTS
     # The features of a test context, too, have a length that fluctuates, and a last coordinate.
     if test == "icl":
-        effects: np.ndarray = -2 * found.trace_1 + (1 + q_test)[..., None] * found.square_1
-        fluctuations = found.square / alpha_test
+        effects: np.ndarray = found.weighted_1 - 2 * found.trace_1
+        effects = effects + q_test[..., None] * found.square_1
+        fluctuations = found.weighted / alpha_test
         last = (1 + rho_test) ** 2 * found.last
     else:
         more = rho_test - rho
@@ -210,13 +223,22 @@ def _effects(
     return effects
 
 
-def callers_level() -> int:
-    """Return the stack level, for who asks, of the line outside that called the package."""
-    frame, level = inspect.currentframe(), 0
-    # With labels, xarray is in between.
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("iclkit", "xarray"):
-        frame, level = frame.f_back, level + 1
-    return level
+def _in_blocks(
+    points: tuple[np.ndarray, ...], gaussian: bool, law: _spectrum.Law | None
+) -> _first_order.Corrections:
+    """Return the corrections at all points, so many at once as memory allows."""
+
+    def at(block: tuple[np.ndarray, ...]) -> _first_order.Corrections:
+        tau, alpha, kappa, rho, lam, balanced = block
+        return _first_order.corrections(tau, alpha, kappa, rho, lam, balanced, gaussian, law)
+
+    if law is None or points[0].size * law.tasks.size < _BLOCK:
+        return at(points)
+    shape, count = points[0].shape, points[0].size * law.tasks.size // _BLOCK + 1
+    blocks = zip(*(np.array_split(np.ravel(array), count) for array in points), strict=True)
+    parts = [at(block) for block in blocks if block[0].size]
+    joined = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return _first_order.Corrections(*(array.reshape(*shape, *array.shape[1:]) for array in joined))
 
 
 def _warn(growth: np.ndarray, k: np.ndarray, d: np.ndarray) -> None:
@@ -228,12 +250,12 @@ def _warn(growth: np.ndarray, k: np.ndarray, d: np.ndarray) -> None:
             f"the term of order 1/d is {growth.flat[worst]:+.2f} of the limit at "
             f"d = {d.flat[worst]:g}: terms that are left out may be as large as its square",
             RuntimeWarning,
-            stacklevel=callers_level(),
+            stacklevel=_validate.callers_level(),
         )
     if np.any(k <= 10):
         warnings.warn(
             f"with {k.min():g} tasks, terms of order 1/k² that are left out can be several per "
             "cent: the expansion is for k above 10",
             RuntimeWarning,
-            stacklevel=callers_level(),
+            stacklevel=_validate.callers_level(),
         )

@@ -1,8 +1,8 @@
 """Numbers that carry their own derivatives, for expansions to first order.
 
-A jet is u = u₀ + u_P P + u_J J + u_ν ν + δ(…), with δ² = 0 and only first powers of the others:
-8 numbers, of which `parts[i, j]` has the power i of δ and the j-th of (1, P, J, ν). Sums, products
-and smooth functions of jets are exact, so that no derivative is ever a difference.
+A jet is u = u₀ + u_P P + u_J J + u_ν ν + u_S S + δ(…), with δ² = 0 and only first powers of the
+others: 10 numbers, of which `parts[i, j]` has the power i of δ and the j-th of (1, P, J, ν, S).
+Sums, products and smooth functions of jets are exact, so that no derivative is ever a difference.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DELTA, P, J, NU = (1, 0), (0, 1), (0, 2), (0, 3)
+P, J, NU, S = 1, 2, 3, 4
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Jet:
-    """Eight arrays of one shape, as one number."""
+    """Ten arrays of one shape, as one number."""
 
     __slots__ = ("parts",)
     __array_ufunc__ = None  # NumPy's arrays leave all operations to the jet
@@ -34,7 +34,7 @@ class Jet:
         if isinstance(other, Jet):
             return Jet(self.parts + other.parts)
         shape = np.broadcast_shapes(self.parts.shape[2:], np.shape(other))
-        parts = np.broadcast_to(self.parts, (2, 4, *shape)).copy()
+        parts = np.broadcast_to(self.parts, (2, 5, *shape)).copy()
         parts[0, 0] += other
         return Jet(parts)
 
@@ -93,11 +93,11 @@ class Jet:
 
 
 def constant(value: np.ndarray, **slopes: float) -> Jet:
-    """Return a jet with the given first derivatives, by the names P, J and nu."""
-    parts = np.zeros((2, 4, *np.shape(value)))
+    """Return a jet with the given first derivatives, by the names P, J, nu and S."""
+    parts = np.zeros((2, 5, *np.shape(value)))
     parts[0, 0] = value
     for name, slope in slopes.items():
-        parts[0, {"P": 1, "J": 2, "nu": 3}[name]] = slope
+        parts[0, {"P": P, "J": J, "nu": NU, "S": S}[name]] = slope
     return Jet(parts)
 
 

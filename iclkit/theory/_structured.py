@@ -14,7 +14,6 @@ from iclkit import _validate
 from iclkit.data.laws import FewDirectionsWarning
 from iclkit.theory import _dense, _levels, _minimum
 from iclkit.theory._equivalent import one_minus_ratio
-from iclkit.theory._expansion import callers_level
 from iclkit.theory._levels import Nodes, Point
 from iclkit.theory._setting import Setting, setting
 
@@ -25,23 +24,29 @@ _REFINED = 4  # times that nodes are doubled
 _COARSE = np.arange(-40.0, 14.0, 2.0)
 
 
-def checked(
-    laws: tuple[Any, ...], tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any
-) -> tuple[Setting, list[np.ndarray]]:
-    """Return the setting of the laws, and the checked numbers of a point."""
+def checked_law(*laws: Any) -> Setting:
+    """Return the setting of the laws, and warn where it has few directions."""
     law = setting(*laws)
-    tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
-    if np.any(np.isinf(alpha)):
-        raise ValueError("alpha must be positive and finite for tasks of a given law, got inf")
-    kappa = _validate.positive("kappa", kappa)
-    rho, lam = _validate.nonnegative("rho", rho), _validate.nonnegative("lam", lam)
     if law.effective < _FEW:
         warnings.warn(
             f"tasks have {law.effective:.3g} directions, (Tr ΣC)²/Tr(ΣC)², and the limit takes it "
             "that there are many: it may be off by some per cent, see FewDirectionsWarning",
             FewDirectionsWarning,
-            stacklevel=callers_level(),
+            stacklevel=_validate.callers_level(),
         )
+    return law
+
+
+def checked(
+    laws: tuple[Any, ...], tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any
+) -> tuple[Setting, list[np.ndarray]]:
+    """Return the setting of the laws, and the checked numbers of a point."""
+    law = checked_law(*laws)
+    tau, alpha = _validate.positive("tau", tau), _validate.positive("alpha", alpha)
+    if np.any(np.isinf(alpha)):
+        raise ValueError("alpha must be positive and finite for tasks of a given law, got inf")
+    kappa = _validate.positive("kappa", kappa)
+    rho, lam = _validate.nonnegative("rho", rho), _validate.nonnegative("lam", lam)
     return law, [tau, alpha, kappa, rho, lam]
 
 

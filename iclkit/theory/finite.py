@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from iclkit import _validate
 from iclkit._labels import labelled
 from iclkit.data.tasks import ASSIGNMENTS, PRIORS
-from iclkit.theory import _equivalent, _expansion
+from iclkit.theory import _equivalent, _expansion, _spectrum
 from iclkit.theory._first_order import EFFECTS
 
 _TESTS = ("icl", "idg")
@@ -25,7 +25,7 @@ _TESTS = ("icl", "idg")
 _NEAREST = 2e-3
 
 
-@labelled()
+@labelled("tasks")
 def finite_size_coefficient(
     tau: ArrayLike,
     alpha: ArrayLike,
@@ -36,6 +36,7 @@ def finite_size_coefficient(
     test: str = "icl",
     assignment: str = "uniform",
     prior: str = "sphere",
+    tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
     effect: str | None = None,
@@ -61,7 +62,9 @@ def finite_size_coefficient(
         of each task, n/k of them; at κ = ∞, where each context has a task of its own, both are the
         same.
     prior : {"sphere", "gaussian"}
-        Law of the tasks, see `iclkit.data.draw_tasks`.
+        Law of isotropic tasks, see `iclkit.data.draw_tasks`.
+    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
+        The covariance of Gaussian tasks, as in `iclkit.theory.icl_error`; by default the identity.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining.
     effect : str, optional
@@ -88,7 +91,7 @@ def finite_size_coefficient(
     -----
     The law of a context's features, the number of contexts per task and the last coordinate of h
     all count to this order; the length of a task, where it fluctuates, does so, too. Source:
-    eq-first-order, eq-finite-length and eq-finite-other-context in the book.
+    eq-first-order, eq-finite-length, eq-finite-other-context and eq-finite-spectrum in the book.
 
     Examples
     --------
@@ -104,11 +107,11 @@ def finite_size_coefficient(
     _validate.choice("prior", prior, PRIORS)
     if effect is not None:
         _validate.choice("effect", effect, EFFECTS)
-    point = _expansion.point(tau, alpha, kappa, rho, lam)
-    other = _expansion.other_test(alpha_test, rho_test)
-    limit, first = _expansion.to_first_order(
-        test, assignment, prior, *_expansion.broadcast(*point, *other), effect=effect
-    )
+    tau, alpha, kappa, rho, lam = _expansion.point(tau, alpha, kappa, rho, lam)
+    law, unit = _spectrum.law_of(tasks)
+    other = _expansion.other_test(alpha_test, rho_test, unit)
+    points = _expansion.broadcast(tau, alpha, kappa, rho / unit, lam / unit, *other)
+    limit, first = _expansion.to_first_order(test, assignment, prior, law, *points, effect=effect)
     return (first / limit)[()]
 
 
@@ -194,6 +197,6 @@ def pole_strength(
     weights = np.array([6, -15, 20, -15, 6, -1])  # of its value at the pole
     near = (array[..., None] for array in (alpha, kappa, rho))
     points = _expansion.broadcast(1 + distance, *near, 0.0, np.nan, np.nan)
-    limit, first = _expansion.to_first_order(test, assignment, prior, *points)
+    limit, first = _expansion.to_first_order(test, assignment, prior, None, *points)
     coefficient = np.sum(first / limit * weights, axis=-1)
     return (strength * (1 + coefficient / d))[()]

@@ -180,10 +180,11 @@ def icl_error(
     form : {"exp", "linear", "hybrid"}
         With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
-        all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
-        negative where c < −d.
+        all orders, as if tasks were fresh, which is known for isotropic ones. They differ by terms
+        of order 1/d²; "linear" is negative where c < −d.
     prior : {"sphere", "gaussian"}
-        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
+        Law of isotropic tasks, see `iclkit.data.draw_tasks`; in the limit it does not count. Those
+        of a law are Gaussian.
     tasks, tokens : law, optional
         Covariances C of the tasks and Σ of the tokens, w ~ N(0, C) and x ~ N(0, Σ/d): a matrix,
         eigenvalues, eigenvalues and the shares of the directions that have them, or what
@@ -204,7 +205,7 @@ def icl_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and laws are None.
+        λ is at least 0, and there is no law but that of the tasks.
 
     Warns
     -----
@@ -238,9 +239,9 @@ def icl_error(
     laws = (tasks, test_tasks, tokens, test_tokens)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[0]
-    _refuse_laws(laws, f"at finite size, where all is isotropic, d = {d}")
+    _refuse_laws((None, *laws[1:]), f"at finite size, d = {d}, where tasks alone may have a law")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("icl", *point, d, assignment, form, prior, alpha_test, rho_test)
+    return _expansion.error("icl", *point, d, assignment, form, prior, tasks, alpha_test, rho_test)
 
 
 @labelled(*_LAWS)
@@ -285,10 +286,11 @@ def idg_error(
     form : {"exp", "linear", "hybrid"}
         With c of `iclkit.theory.finite_size_coefficient` and the limit e at n/(d(d + 1)): "exp"
         is e·exp(c/d), "linear" is e·(1 + c/d), and "hybrid" has what single contexts fluctuate to
-        all orders, as if tasks were fresh. They differ by terms of order 1/d²; "linear" is
-        negative where c < −d.
+        all orders, as if tasks were fresh, which is known for isotropic ones. They differ by terms
+        of order 1/d²; "linear" is negative where c < −d.
     prior : {"sphere", "gaussian"}
-        Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
+        Law of isotropic tasks, see `iclkit.data.draw_tasks`; in the limit it does not count. Those
+        of a law are Gaussian.
     tasks, tokens : law, optional
         Covariances C of the tasks and Σ of the tokens, w ~ N(0, C) and x ~ N(0, Σ/d): a matrix,
         eigenvalues, eigenvalues and the shares of the directions that have them, or what
@@ -305,7 +307,7 @@ def idg_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and laws are None.
+        λ is at least 0, and there is no law but that of the tasks.
 
     Warns
     -----
@@ -334,9 +336,9 @@ def idg_error(
     laws = (tasks, None, tokens, None)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[1]
-    _refuse_laws(laws, f"at finite size, where all is isotropic, d = {d}")
+    _refuse_laws((None, *laws[1:]), f"at finite size, d = {d}, where tasks alone may have a law")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("idg", *point, d, assignment, form, prior, alpha_test, rho_test)
+    return _expansion.error("idg", *point, d, assignment, form, prior, tasks, alpha_test, rho_test)
 
 
 @labelled()

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_limit import exact_errors
 
-from iclkit import runs
+from iclkit import backend, runs
+from iclkit.data import (
+    Moments,
+    assign_tasks,
+    draw_statistics,
+    draw_tasks,
+    prediction_error,
+    task_moments,
+)
+from iclkit.fits import fit_gamma
 from iclkit.theory import (
     effective_ridge,
     finite_size_coefficient,
@@ -200,12 +209,12 @@ def test_jets_are_exact_to_first_order(u, v):
     a, b = constant(np.array(u), P=1.0), constant(np.array(v), nu=1.0)
     found = (a / b + (a * b).log() - b.sqrt() + a.log1p()).parts[0]
     assert found[0] == pytest.approx(u / v + np.log(u * v) - np.sqrt(v) + np.log1p(u), rel=1e-13)
-    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v)]
+    slopes = [1 / v + 1 / u + 1 / (1 + u), 0.0, -u / v**2 + 1 / v - 0.5 / np.sqrt(v), 0.0]
     assert found[1:] == pytest.approx(slopes, rel=1e-12, abs=1e-13)
     # The same function of u(1 + δ): its δ part is u ∂/∂u, with its own derivative by P.
     c = a + a.times_delta()
     tangent = (c * c * b).log().parts[1]
-    assert tangent == pytest.approx([2.0, 0.0, 0.0, 0.0], abs=1e-12)
+    assert tangent == pytest.approx([2.0, 0.0, 0.0, 0.0, 0.0], abs=1e-12)
 
 
 KAPPA = st.floats(np.log(0.1), np.log(30)).map(np.exp)
@@ -338,6 +347,84 @@ def test_length_of_test_contexts_meets_known_traces(tau, lam, kappa):
     assert slopes[1] - slopes[0] == pytest.approx(own - square, abs=0.01)
 
 
+LAW = (np.array([3.0, 0.75, 0.0]), np.array([0.2, 0.5, 0.3]))
+
+
+@settings(max_examples=30)
+@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO, lam=LAM, other=st.one_of(st.none(), ALPHA))
+def test_one_eigenvalue_is_isotropic(tau, alpha, kappa, rho, lam, other):
+    tests = {} if other is None else {"alpha_test": other, "rho_test": 0.5}
+    for test in ("icl", "idg"):
+        point = {"tau": tau, "alpha": alpha, "kappa": kappa, "test": test} | tests
+        isotropic = finite_size_coefficient(**point, rho=rho, lam=lam, prior="gaussian")
+        found = finite_size_coefficient(**point, rho=rho, lam=lam, tasks=np.ones(3))
+        assert found == pytest.approx(isotropic, rel=1e-7, abs=1e-7)
+
+
+@settings(max_examples=20)
+@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO, lam=LAM)
+def test_units_of_tasks_are_free(tau, alpha, kappa, rho, lam):
+    values, shares = LAW
+    for test in ("icl", "idg"):
+        one = finite_size_coefficient(tau, alpha, kappa, rho, lam, test=test, tasks=LAW)
+        other = finite_size_coefficient(
+            tau, alpha, kappa, 3 * rho, 3 * lam, test=test, tasks=(3 * values, shares)
+        )
+        assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=20)
+@given(tau=TAU, alpha=ALPHA, rho=RHO, lam=LAM, other=st.one_of(st.none(), ALPHA))
+def test_many_tasks_with_a_spectrum_are_fresh(tau, alpha, rho, lam, other):
+    tests = {} if other is None else {"alpha_test": other, "rho_test": 0.5}
+    both = [
+        finite_size_coefficient(tau, alpha, 1e6, rho, lam, tasks=LAW, test=test, **tests)
+        for test in ("icl", "idg")
+    ]
+    fresh = finite_size_coefficient(tau, alpha, INF, rho, lam, tasks=LAW, **tests)
+    assert both == pytest.approx([fresh, fresh], rel=1e-4, abs=1e-4)
+
+
+def test_many_points_of_a_large_spectrum():
+    spectrum, tau = np.linspace(0.0, 2.0, 300), np.linspace(1.1, 4.0, 600).reshape(2, 300)
+    found = finite_size_coefficient(tau, 1.0, 0.5, 0.1, tasks=spectrum)
+    assert found.shape == tau.shape
+    alone = finite_size_coefficient(tau[1, 7], 1.0, 0.5, 0.1, tasks=spectrum)
+    assert found[1, 7] == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:with .* tasks")
+def test_simulation_of_tasks_with_a_spectrum_is_met():
+    d, n, k, ell, rho, lam = 12, 312, 12, 24, 0.5, 0.1
+    spectrum = np.repeat([3.0, 0.6], [2, 10])
+    new = Moments(
+        np.eye(d, d + 1) * spectrum[:, None],
+        np.diag(np.append((1 + 1 / ell) * spectrum + (1 + rho) * d / ell, 0.0)),
+        1 + rho,
+    )
+    new.B[-1, -1] = (1 + 2 / ell) * ((1 + rho) ** 2 + 2 * np.mean(spectrum**2) / d)
+    errors = []
+    for seed in range(300):
+        streams = backend.streams(seed, np)
+        tasks = draw_tasks(k, d, streams.tasks, prior="gaussian") * spectrum**0.5
+        of = assign_tasks(n, k, streams.tasks)
+        gamma = fit_gamma(*draw_statistics(tasks[of], ell, rho, streams), lam).gamma
+        olds = [task_moments(tasks, *test) for test in ((ell, rho), (4 * d, 0.1))]
+        errors.append([prediction_error(gamma, moments) for moments in (new, *olds)])
+    mean, se = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1) / len(errors) ** 0.5
+    point = (n / d**2, ell / d, k / d, rho, lam)
+    other = {"alpha_test": 4.0, "rho_test": 0.1}
+    theory = [
+        icl_error(*point, d=d, tasks=spectrum),
+        idg_error(*point, d=d, tasks=spectrum),
+        idg_error(*point, d=d, tasks=spectrum, **other),
+    ]
+    # Allowed are the noise, and the square of the first order, a tenth of the error.
+    assert np.all(np.abs(mean / theory - 1) < 3 * se / mean + 0.012)
+    limit = icl_error(n / (d * (d + 1)), *point[1:], tasks=spectrum)
+    assert mean[0] / limit - 1 > 0.08
+
+
 # --- the errors -----------------------------------------------------------------------------------
 
 
@@ -399,7 +486,7 @@ POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
         ({"lam": -0.1}, "lam must be finite and at least 0, got -0.1"),
         ({"kappa": 0.01}, "kappa must be finite with k = kappa"),
         ({"tau": 1e-5}, "tau must be finite with n = tau"),
-        ({"tasks": [1.0]}, "tasks must be None at finite size"),
+        ({"tasks": [1.0], "form": "hybrid"}, "form must be exp or linear where tasks are given"),
         ({"assignment": "fair"}, "assignment must be one of"),
         ({"form": "square"}, "form must be one of"),
         ({"prior": "cube"}, "prior must be one of sphere, gaussian"),
