@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from iclkit import _validate
 from iclkit._labels import labelled
+from iclkit.data.laws import AnyLaw
 from iclkit.data.tasks import ASSIGNMENTS, PRIORS
 from iclkit.theory import _equivalent, _expansion, _spectrum
 from iclkit.theory._first_order import EFFECTS
@@ -36,7 +37,7 @@ def finite_size_coefficient(
     test: str = "icl",
     assignment: str = "uniform",
     prior: str = "sphere",
-    tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    tasks: AnyLaw | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
     effect: str | None = None,
@@ -63,7 +64,7 @@ def finite_size_coefficient(
         same.
     prior : {"sphere", "gaussian"}
         Law of isotropic tasks, see `iclkit.data.draw_tasks`.
-    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
+    tasks : law, optional
         The covariance of Gaussian tasks, as in `iclkit.theory.icl_error`; by default the identity.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining.
