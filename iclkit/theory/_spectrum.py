@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.optimize import elementwise
 
 from iclkit.theory import _levels, _structured
 from iclkit.theory._setting import Setting
