@@ -68,8 +68,10 @@ def finite_size_coefficient(
         The part of c that comes by one effect, of these: "few contexts", "spread of tasks",
         "mixed blocks", "one task at a time", "length of a context", "its fluctuations",
         "assignment", "last coordinate", "length of a task", and "count", which is that of contexts
-        per d(d + 1) and not per d². All parts add up to c; for the error on the pretraining tasks,
-        each holds what it does to the fit, and to the leverage of a context that is added.
+        per d(d + 1) and not per d². All parts add up to c, at κ = ∞ to seven digits; for the error
+        on the pretraining tasks, each holds what it does to the fit, and to the leverage of a
+        context that is added. Of "assignment", a balanced one leaves nothing for new tasks, and for
+        those of pretraining that the context added is a whole one.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def finite_size_coefficient(
     -----
     The law of a context's features, the number of contexts per task and the last coordinate of h
     all count to this order; the length of a task, where it fluctuates, does so, too. Source:
-    eq-first-order, eq-finite-length and eq-finite-other-context in the book.
+    eq-first-order in the book.
 
     Examples
     --------
