@@ -240,6 +240,16 @@ def test_sweep_says_what_the_theory_expects(tmp_path):
     assert f"{name}_theory" not in load(tmp_path / "x.nc")
 
 
+def test_sweep_says_nothing_of_what_is_not_measured():
+    @functools.wraps(linear_attention)
+    def gap(seed, **point):
+        errors = linear_attention(seed, **point)
+        return {"gap": errors["icl_error"] - errors["idg_error"]}
+
+    found = sweep(gap, POINT, seed=1, runs=(2, 2), workers=1)
+    assert set(found.data_vars) == {"gap", "gap_se", "gap_run", "runs"}
+
+
 def test_theory_leaves_out_only_what_it_does_not_cover():
     """Next to n = d(d + 1), the first order has no digits, and no other point pays for that."""
     d = 1100
