@@ -136,11 +136,13 @@ def pole_strength(
     rho : float or array
         Variance of the label noise, at least 0.
     d : int or array, optional
-        Dimension; by default the limit. With it, A·(1 + c/d), and τ = n/(d(d + 1)).
+        Dimension; by default the limit. With it, A·(1 + c/d), and τ = n/(d(d + 1)); ℓ and k are
+        not rounded.
     test : {"icl", "idg"}
         The error on new tasks or on the pretraining tasks.
     assignment : {"uniform", "balanced"}
-        How contexts pick their task, which counts at a finite d only.
+        How contexts pick their task, which counts at a finite d only. Balanced is for many contexts
+        of each task.
     prior : {"sphere", "gaussian"}
         Law of the tasks, which counts at a finite d only.
 
