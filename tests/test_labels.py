@@ -31,6 +31,8 @@ BROADCASTING = {
     theory.finite_size_coefficient: (POINT | OTHER, {"assignment": "balanced"}),
     theory.pole_strength: ({"alpha": 2.0, "kappa": 0.6, "rho": 0.3, "d": 40}, {"test": "idg"}),
     theory.optimal_context: ({"tau": 0.7, "kappa": 1.5, "rho": 3.0}, {"test": "icl"}),
+    structured.alignment: ({"x": 0.4, "kappa": 0.6}, {"tasks": [0.5, 2.0]}),
+    structured.worst_error: ({"radius": 0.3} | POINT, {"tasks": [0.5, 2.0], "trained": False}),
     bayes.ridge_error: (CONTEXT, {}),
     bayes.mutual_information: (CONTEXT, {}),
     bayes.dmmse_error: (CONTEXT | {"log_diversity": 0.1}, {"prior": "gaussian"}),

@@ -2,7 +2,8 @@
 
 `tasks` draws task vectors and which context has which, `contexts` draws the contexts, token by
 token or only what linear attention sees of them, and `moments` has the exact averages over
-contexts, from which errors follow without test data. Read them in this order.
+contexts, from which errors follow without test data. Read them in this order. `laws` says what
+covariances tasks and tokens have where they are not isotropic.
 """
 
 import lazy_loader

@@ -1,3 +1,4 @@
+from . import laws
 from .contexts import (
     Contexts,
     Statistics,
@@ -17,6 +18,6 @@ from .tasks import assign_tasks, draw_tasks
 
 __all__ = [
     "Contexts", "Moments", "Statistics", "assign_tasks", "conditional_moments",
-    "context_statistic", "draw_contexts", "draw_statistics", "draw_tasks", "optimal_gamma",
-    "population_moments", "prediction_error", "task_moments",
+    "context_statistic", "draw_contexts", "draw_statistics", "draw_tasks", "laws",
+    "optimal_gamma", "population_moments", "prediction_error", "task_moments",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate
 from iclkit.backend import Streams, row_blocks
+from iclkit.data import _at
 
 
 class Contexts(NamedTuple):
@@ -20,7 +21,7 @@ class Contexts(NamedTuple):
     Attributes
     ----------
     tokens : array of shape (n, ell, d)
-        xᵢ ~ N(0, I/d).
+        xᵢ ~ N(0, Σ/d), with Σ = I unless tokens have a law.
     labels : array of shape (n, ell)
         yᵢ = ⟨xᵢ, w⟩ + εᵢ, with noise of variance ρ.
     query : array of shape (n, d)
@@ -70,12 +71,17 @@ class Statistics(NamedTuple):
     y: Any
 
 
-def _check(w: Any, ell: int, rho: float, streams: Streams) -> tuple[Any, int, float]:
+def _check(
+    w: Any, ell: int, rho: float, streams: Streams, tokens: _at.LawOrWord | None
+) -> tuple[Any, int, float, Any]:
+    """Return what is checked, and the root of the tokens' covariance."""
     w = _validate.array("w", w, (None, None))
     _validate.instance("streams", streams, Streams, "what iclkit.backend.streams returns")
     for name, stream in streams._asdict().items():
         _validate.generator(f"streams.{name}", stream, like=w)
-    return w, _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
+    ell, rho = _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
+    d = w.shape[1]
+    return w, ell, rho, _at.root(_at.law_at("tokens", tokens, d), d, w)
 
 
 def _draw_query(w: Any, rho: float, streams: Streams) -> tuple[Any, Any]:
@@ -86,7 +92,9 @@ def _draw_query(w: Any, rho: float, streams: Streams) -> tuple[Any, Any]:
     return x, xp.vecdot(x, w) + rho**0.5 * streams.noise.standard_normal(n)
 
 
-def draw_contexts(w: Any, ell: int, rho: float, streams: Streams) -> Contexts:
+def draw_contexts(
+    w: Any, ell: int, rho: float, streams: Streams, *, tokens: _at.LawOrWord | None = None
+) -> Contexts:
     """Draw whole contexts, token by token: for teaching and for tests.
 
     Parameters
@@ -99,6 +107,9 @@ def draw_contexts(w: Any, ell: int, rho: float, streams: Streams) -> Contexts:
         Variance of the label noise, at least 0.
     streams : Streams
         Random streams, see `iclkit.backend.streams`.
+    tokens : law or str, optional
+        Covariance Σ of the tokens, x ~ N(0, Σ/d), given like `tasks` in `iclkit.data.draw_tasks`;
+        by default the identity.
 
     Returns
     -------
@@ -123,12 +134,13 @@ def draw_contexts(w: Any, ell: int, rho: float, streams: Streams) -> Contexts:
     >>> bool(abs(labels - (tokens @ w[:, :, None])[:, :, 0]).max() < 1e-12)  # without noise
     True
     """
-    w, ell, rho = _check(w, ell, rho, streams)
+    w, ell, rho, root = _check(w, ell, rho, streams, tokens)
     n, d = w.shape
-    tokens = streams.contexts.standard_normal((n, ell, d)) / d**0.5
+    drawn = _at.times(streams.contexts.standard_normal((n, ell, d)) / d**0.5, root)
     noise = rho**0.5 * streams.noise.standard_normal((n, ell))
-    labels = (tokens @ w[:, :, None])[:, :, 0] + noise
-    return Contexts(tokens, labels, *_draw_query(w, rho, streams))
+    labels = (drawn @ w[:, :, None])[:, :, 0] + noise
+    query, target = _draw_query(_at.times(w, root), rho, streams)
+    return Contexts(drawn, labels, _at.times(query, root), target)
 
 
 def context_statistic(tokens: Any, labels: Any) -> Any:
@@ -171,7 +183,9 @@ def context_statistic(tokens: Any, labels: Any) -> Any:
     return xp.concat([correlation, xp.mean(labels**2, axis=1, keepdims=True)], axis=1)
 
 
-def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistics:
+def draw_statistics(
+    w: Any, ell: int, rho: float, streams: Streams, *, tokens: _at.LawOrWord | None = None
+) -> Statistics:
     """Draw (x, h, y) from their exact law, without forming a context.
 
     Parameters
@@ -184,11 +198,14 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
         Variance of the label noise, at least 0.
     streams : Streams
         Random streams, see `iclkit.backend.streams`.
+    tokens : law or str, optional
+        Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
 
     Returns
     -------
     Statistics
-        Queries, context statistics and labels, in O(nd) time and memory for any `ell`.
+        Queries, context statistics and labels, in O(nd) time and memory for any `ell`; with
+        tokens that have other eigenvectors than the axes, after a product of n d² numbers.
 
     Raises
     ------
@@ -199,7 +216,8 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
     -----
     With u = w/|w| and σ = |w|/√d, a token is x = (g u + z)/√d with z ⟂ u, and y = σg + √ρ η.
     The sums of squares and products of (g, η) over a context are a 2 x 2 Wishart matrix, drawn by
-    Bartlett's decomposition; given the labels, Σ yᵢzᵢ is Gaussian with variance Σ yᵢ².
+    Bartlett's decomposition; given the labels, Σ yᵢzᵢ is Gaussian with variance Σ yᵢ². Tokens of
+    covariance Σ are Σ^½ times isotropic ones, with the labels that those get from the task Σ^½ w.
     Source: eq-law-h in the book.
 
     Examples
@@ -211,7 +229,8 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
     >>> bool(abs(h[:, :10] - w).max() < 1e-3), bool(abs(h[:, 10] - 1.1).max() < 1e-3)
     (True, True)
     """
-    w, ell, rho = _check(w, ell, rho, streams)
+    w, ell, rho, root = _check(w, ell, rho, streams, tokens)
+    w = _at.times(w, root)  # the task as isotropic tokens see it
     xp = array_namespace(w)
     n, d = w.shape
     norm = xp.linalg.vector_norm(w, axis=1)
@@ -231,6 +250,6 @@ def draw_statistics(w: Any, ell: int, rho: float, streams: Streams) -> Statistic
         z = streams.contexts.standard_normal(u.shape)
         z -= xp.vecdot(z, u)[:, None] * u
         total = sum_yg[rows, None] * u + xp.sqrt(sum_yy)[rows, None] * z
-        h[rows, :d] = (d**0.5 / ell) * total
+        h[rows, :d] = _at.times((d**0.5 / ell) * total, root)
     x, y = _draw_query(w, rho, streams)
-    return Statistics(x, h, y)
+    return Statistics(_at.times(x, root), h, y)

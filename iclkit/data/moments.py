@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from iclkit import _validate
-from iclkit.data.tasks import PRIORS
+from iclkit.data import _at, laws
+from iclkit.data.tasks import _prior_of
 
 
 class Moments(NamedTuple):
@@ -17,23 +18,26 @@ class Moments(NamedTuple):
     Attributes
     ----------
     A : array of shape (d, d + 1)
-        E[w hᵀ] over tasks and contexts.
+        d E[x y hᵀ] = E[Σw hᵀ] over queries, tasks and contexts.
     B : array of shape (d + 1, d + 1)
         E[h hᵀ].
     label_variance : float
-        E[y²] = E|w|²/d + ρ.
+        E[y²] = E[wᵀΣw]/d + ρ.
+    tokens : array of shape (d, d), optional
+        Covariance Σ of the queries x times d; None for the identity.
 
     Examples
     --------
     >>> from iclkit import data
-    >>> A, B, label_variance = data.population_moments(10, 20, 0.1)
-    >>> A.shape, B.shape, label_variance
+    >>> moments = data.population_moments(10, 20, 0.1)
+    >>> moments.A.shape, moments.B.shape, moments.label_variance
     ((10, 11), (11, 11), 1.1)
     """
 
     A: Any
     B: Any
     label_variance: float
+    tokens: Any = None
 
 
 def _noise(rho: float) -> float:
@@ -48,7 +52,25 @@ def _assemble(first: Any, cross: Any, last: Any) -> Any:
     return xp.concat([top, bottom], axis=0)
 
 
-def conditional_moments(w: Any, ell: int, rho: float) -> tuple[Any, Any]:
+def _coloured(moments: Moments, root: Any) -> Moments:
+    """Return the moments for tokens z·root of tasks w from those for z of tasks w·root."""
+    if root is None:
+        return moments
+    xp = array_namespace(moments.A)
+    d = moments.A.shape[0]
+    root = xp.eye(d, dtype=moments.A.dtype) * root if root.ndim == 1 else root
+    both = _assemble(root, root[0, :] * 0, root[0, 0] * 0 + 1)
+    return Moments(
+        A=root @ moments.A @ both,
+        B=both @ moments.B @ both,
+        label_variance=moments.label_variance,
+        tokens=root @ root,
+    )
+
+
+def conditional_moments(
+    w: Any, ell: int, rho: float, *, tokens: _at.LawOrWord | None = None
+) -> tuple[Any, Any]:
     """Mean and second moment of the context statistic h for a given task.
 
     Parameters
@@ -59,6 +81,8 @@ def conditional_moments(w: Any, ell: int, rho: float) -> tuple[Any, Any]:
         Context length ℓ, at least 1.
     rho : float
         Variance of the label noise, at least 0.
+    tokens : law or str, optional
+        Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
 
     Returns
     -------
@@ -89,12 +113,15 @@ def conditional_moments(w: Any, ell: int, rho: float) -> tuple[Any, Any]:
            [0.3 , 0.3 , 0.45]])
     """
     w = _validate.array("w", w, (None,))
-    moments = task_moments(w[None, :], ell, rho)
-    mean = array_namespace(w).concat([w, w[:1] * 0 + moments.label_variance])
+    moments = task_moments(w[None, :], ell, rho, tokens=tokens)
+    direction = w if moments.tokens is None else moments.tokens @ w
+    mean = array_namespace(w).concat([direction, w[:1] * 0 + moments.label_variance])
     return mean, moments.B
 
 
-def task_moments(tasks: Any, ell: int, rho: float) -> Moments:
+def task_moments(
+    tasks: Any, ell: int, rho: float, *, tokens: _at.LawOrWord | None = None
+) -> Moments:
     """Moments over contexts whose task is one of the given ones, each equally likely (IDG).
 
     Parameters
@@ -105,6 +132,8 @@ def task_moments(tasks: Any, ell: int, rho: float) -> Moments:
         Context length ℓ, at least 1.
     rho : float
         Variance of the label noise, at least 0.
+    tokens : law or str, optional
+        Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
 
     Returns
     -------
@@ -119,6 +148,8 @@ def task_moments(tasks: Any, ell: int, rho: float) -> Moments:
     Notes
     -----
     Source: eq-moments-ab in the book. For tests with another context length or noise, give theirs.
+    With s = ρ + wᵀΣw/d, A is the mean of [Σwwᵀ Σ, s Σw], and B that of (d/ℓ)sΣ + (1 + 1/ℓ)Σwwᵀ Σ
+    with (1 + 2/ℓ)sΣw at its side and (1 + 2/ℓ)s² in the corner.
 
     Examples
     --------
@@ -133,20 +164,31 @@ def task_moments(tasks: Any, ell: int, rho: float) -> Moments:
     ell, rho = _validate.count("ell", ell), _noise(rho)
     xp = array_namespace(tasks)
     k, d = tasks.shape
+    root = _at.root(_at.law_at("tokens", tokens, d), d, tasks)
+    tasks = _at.times(tasks, root)
     variance = xp.sum(tasks**2, axis=1) / d + rho
     average = float(xp.mean(variance))
     covariance = tasks.T @ tasks / k
     weighted = variance @ tasks / k
     first = (1 + 1 / ell) * covariance + (d / ell) * average * xp.eye(d, dtype=tasks.dtype)
     last = (1 + 2 / ell) * xp.mean(variance**2)
-    return Moments(
+    moments = Moments(
         A=xp.concat([covariance, weighted[:, None]], axis=1),
         B=_assemble(first, (1 + 2 / ell) * weighted, last),
         label_variance=average,
     )
+    return _coloured(moments, root)
 
 
-def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -> Moments:
+def population_moments(
+    d: int,
+    ell: int,
+    rho: float,
+    *,
+    prior: str | None = None,
+    tasks: _at.LawOrWord | None = None,
+    tokens: _at.LawOrWord | None = None,
+) -> Moments:
     """Moments over contexts with a fresh task each (ICL).
 
     Parameters
@@ -157,8 +199,11 @@ def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -
         Context length ℓ, at least 1.
     rho : float
         Variance of the label noise, at least 0.
-    prior : {"sphere", "gaussian"}
+    prior : {"sphere", "gaussian"}, optional
+    tasks : law or str, optional
         Law of the tasks, see `iclkit.data.draw_tasks`.
+    tokens : law or str, optional
+        Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
 
     Returns
     -------
@@ -172,8 +217,9 @@ def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -
 
     Notes
     -----
-    Source: eq-moments-ab in the book. Both laws have E[wwᵀ] = I; a Gaussian task has a
-    fluctuating |w|², which adds 2/d to E[(|w|²/d)²] and shows in the last entry of B only.
+    Source: eq-moments-ab in the book. Both priors have E[wwᵀ] = C; with P = Σ^½CΣ^½, the variance
+    of a label given its task fluctuates by 2 Tr P²/d² if tasks are Gaussian, and on the sphere by
+    2(Tr P²/d − (Tr P/d)²)/(d + 2). That shows in the last entry of B only.
 
     Examples
     --------
@@ -186,15 +232,22 @@ def population_moments(d: int, ell: int, rho: float, *, prior: str = "sphere") -
     2.652
     """
     d, ell, rho = _validate.count("d", d), _validate.count("ell", ell), _noise(rho)
-    _validate.choice("prior", prior, PRIORS)
-    spread = 2 / d if prior == "gaussian" else 0.0
-    first = (1 + 1 / ell + (d / ell) * (1 + rho)) * np.eye(d)
-    last = (1 + 2 / ell) * np.asarray((1 + rho) ** 2 + spread)
-    return Moments(
-        A=np.eye(d, d + 1),
+    law, prior = _at.law_at("tasks", tasks, d), _prior_of(prior, tasks)
+    if law is not None and law.vectors is not None:
+        return task_moments(law.vectors, ell, rho, tokens=tokens)
+    seen = np.eye(d) if law is None else laws.matrix(law, d)
+    root = _at.root(_at.law_at("tokens", tokens, d), d, seen)
+    seen = _at.times(_at.times(seen, root).T, root)  # P, the tasks as isotropic tokens see them
+    variance, square = np.trace(seen) / d, np.sum(seen**2) / d
+    spread = 2 * square / d if prior == "gaussian" else 2 * (square - variance**2) / (d + 2)
+    first = (1 + 1 / ell) * seen + (d / ell) * (variance + rho) * np.eye(d)
+    last = (1 + 2 / ell) * np.asarray((variance + rho) ** 2 + spread)
+    moments = Moments(
+        A=np.concat([seen, np.zeros((d, 1))], axis=1),
         B=_assemble(first, np.zeros(d), last),
-        label_variance=1 + rho,
+        label_variance=float(variance + rho),
     )
+    return _coloured(moments, root)
 
 
 def _check(moments: Moments, like: Any = None) -> Moments:
@@ -205,13 +258,17 @@ def _check(moments: Moments, like: Any = None) -> Moments:
     d = A.shape[0]
     A = _validate.array("moments.A", A, (d, d + 1))
     B = _validate.array("moments.B", moments.B, (d + 1, d + 1))
+    tokens = moments.tokens
+    if tokens is not None:
+        tokens = _validate.array("moments.tokens", tokens, (d, d))
     if like is not None:
         xp = array_namespace(like)
         A, B = (xp.asarray(array) for array in (A, B))
+        tokens = None if tokens is None else xp.asarray(tokens)
     variance = _validate.scalar(
         _validate.nonnegative, "moments.label_variance", moments.label_variance
     )
-    return Moments(A, B, variance)
+    return Moments(A, B, variance, tokens)
 
 
 def prediction_error(gamma: Any, moments: Moments) -> float:
@@ -237,7 +294,8 @@ def prediction_error(gamma: Any, moments: Moments) -> float:
 
     Notes
     -----
-    Source: eq-error-quadratic in the book.
+    Source: eq-error-quadratic in the book; with a covariance of tokens
+    E[y²] + (Tr ΣΓBΓᵀ − 2 Tr ΓAᵀ)/d.
 
     Examples
     --------
@@ -254,26 +312,30 @@ def prediction_error(gamma: Any, moments: Moments) -> float:
     d: int = moments.A.shape[0]
     gamma = _validate.array("gamma", gamma, (d, d + 1))
     xp = array_namespace(gamma)
-    inner = xp.sum(gamma * (gamma @ moments.B - 2 * moments.A))
+    quadratic = gamma @ moments.B
+    if moments.tokens is not None:
+        quadratic = moments.tokens @ quadratic
+    inner = xp.sum(gamma * (quadratic - 2 * moments.A))
     return moments.label_variance + float(inner) / d
 
 
 def optimal_gamma(moments: Moments, ridge: float = 0.0) -> Any:
-    """Γ = A (B + ridge·I)⁻¹, the best predictor when contexts are unlimited.
+    """Γ with ΣΓB + ridge·Γ = A, the best predictor when contexts are unlimited.
 
     Parameters
     ----------
     moments : Moments
         Of the pretraining contexts.
     ridge : float
-        Added to the diagonal of B, at least 0. With ridge = ξ, the effective ridge, this is the
-        mean of the fitted Γ* in the limit.
+        At least 0. With ridge = ξ, the effective ridge, this is the mean of the fitted Γ* in the
+        limit.
 
     Returns
     -------
     array of shape (d, d + 1)
-        The minimiser of the error over `moments` when `ridge` is 0; if B is singular, which
-        needs noiseless labels of few tasks, the one of least norm.
+        The minimiser of the error over `moments` plus ridge·‖Γ‖²/d, for isotropic tokens
+        A (B + ridge·I)⁻¹; without ridge and with B or Σ singular, as noiseless labels of few tasks
+        make them, the one of least norm.
 
     Raises
     ------
@@ -298,5 +360,31 @@ def optimal_gamma(moments: Moments, ridge: float = 0.0) -> Any:
     ridge = _validate.scalar(_validate.nonnegative, "ridge", ridge)
     xp = array_namespace(moments.A, moments.B)
     d = moments.A.shape[0]
-    shifted = moments.B + ridge * xp.eye(d + 1, dtype=moments.B.dtype)
-    return moments.A @ xp.linalg.pinv(shifted)
+    if moments.tokens is not None and ridge > 0:
+        return _shrunk(moments, ridge)
+    # The last entry of h has the units of a square: far from 1, it would hide the others, or they
+    # it. Powers of 2 change no digit.
+    unit = 2.0 ** (10 * round(np.log2(moments.label_variance or 1.0) / 20))
+    units = xp.asarray([unit] * d + [unit**2], dtype=moments.B.dtype, device=device(moments.B))
+    scaled = Moments(moments.A / units, moments.B / units / units[:, None], 1.0, moments.tokens)
+    if moments.tokens is not None:
+        return _shrunk(scaled, 0.0) / units
+    shifted = scaled.B + ridge * xp.eye(d + 1, dtype=moments.B.dtype) / units**2
+    return scaled.A @ xp.linalg.pinv(shifted) / units
+
+
+def _shrunk(moments: Moments, ridge: float) -> Any:
+    """Solve ΣΓB + ridge·Γ = A in the eigenvectors of Σ and B."""
+    xp = array_namespace(moments.A, moments.B)
+    (s, left), (b, right) = (_eigen(matrix) for matrix in (moments.tokens, moments.B))
+    total = s[:, None] * b + ridge
+    inverse = xp.where(total > 0, 1 / xp.where(total > 0, total, 1.0), 0.0)
+    return left @ (inverse * (left.T @ moments.A @ right)) @ right.T
+
+
+def _eigen(matrix: Any) -> tuple[Any, Any]:
+    """Return eigenvalues, those that are 0 to rounding as 0, and eigenvectors."""
+    xp = array_namespace(matrix)
+    values, vectors = xp.linalg.eigh(matrix)
+    rounding = matrix.shape[0] * xp.finfo(matrix.dtype).eps
+    return xp.where(values > rounding * xp.max(values), values, 0.0), vectors

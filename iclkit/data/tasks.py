@@ -7,12 +7,16 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from iclkit import _validate
+from iclkit.data import _at
+from iclkit.data.laws import Law
 
 PRIORS = ("sphere", "gaussian")
 ASSIGNMENTS = ("uniform", "balanced")
 
 
-def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
+def draw_tasks(
+    k: int, d: int, rng: Any, *, prior: str | None = None, tasks: _at.LawOrWord | None = None
+) -> Any:
     """Draw k task vectors.
 
     Parameters
@@ -23,8 +27,14 @@ def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
         Dimension, at least 1.
     rng : numpy.random.Generator or cupy.random.Generator
         The stream of the tasks, see `iclkit.backend.streams`.
-    prior : {"sphere", "gaussian"}
-        Uniform on the sphere of radius √d, or standard Gaussian.
+    prior : {"sphere", "gaussian"}, optional
+        Uniform on the sphere of radius √d, or standard Gaussian: the law of u where w = C^½ u. By
+        default on the sphere, and with `tasks` Gaussian.
+    tasks : law or str, optional
+        Covariance C: a matrix, eigenvalues, what `iclkit.data.laws` makes, or its name in words,
+        "isotropic", "power_law(0.5)", "low_rank(0.3)" or "two_level(0.25, 0.1)"; by default the
+        identity. Of `iclkit.data.laws.vectors`, tasks are picked, each with the same chance and
+        as often as it comes.
 
     Returns
     -------
@@ -34,11 +44,13 @@ def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
     Raises
     ------
     ValueError, TypeError
-        If `k` or `d` is not an integer of at least 1, `rng` no generator, or `prior` unknown.
+        If `k` or `d` is not an integer of at least 1, `rng` no generator, `prior` unknown, or given
+        for tasks that are picked, or `tasks` no law in d dimensions.
 
     Notes
     -----
-    Source: eq-label-model in the book. On the sphere every label has variance 1 + ρ exactly.
+    Source: eq-label-model in the book. On the sphere, without `tasks`, every label has variance
+    1 + ρ exactly.
 
     Examples
     --------
@@ -49,15 +61,32 @@ def draw_tasks(k: int, d: int, rng: Any, *, prior: str = "sphere") -> Any:
     >>> w = data.draw_tasks(3, 20, backend.streams(0).tasks, prior="gaussian")
     >>> print((w**2).sum(axis=1).round(1))
     [11.5 17.4 24.7]
+    >>> w = data.draw_tasks(3, 20, backend.streams(0).tasks, tasks="low_rank(0.1)")
+    >>> print((w != 0).sum(axis=0)[:4])  # two directions of twenty
+    [3 3 0 0]
     """
     k, d = _validate.count("k", k), _validate.count("d", d)
-    _validate.choice("prior", prior, PRIORS)
+    law, prior = _at.law_at("tasks", tasks, d), _prior_of(prior, tasks)
     _validate.generator("rng", rng)
+    if law is not None and law.vectors is not None:
+        picked = rng.integers(0, len(law.vectors), k)
+        return array_namespace(picked).asarray(law.vectors)[picked, :]
     w = rng.standard_normal((k, d))
     if prior == "sphere":
         xp = array_namespace(w)
         w *= d**0.5 / xp.linalg.vector_norm(w, axis=1, keepdims=True)
-    return w
+    return _at.times(w, _at.root(law, d, w))
+
+
+def _prior_of(prior: str | None, tasks: _at.LawOrWord | None) -> str:
+    """Return the law of u in w = C^½ u, which by default is Gaussian where C is given."""
+    if isinstance(tasks, Law) and tasks.vectors is not None:
+        if prior is not None:
+            raise ValueError(f"prior must be None for tasks that are picked, got {prior!r}")
+        return "picked"
+    if prior is None:
+        return "sphere" if tasks is None else "gaussian"
+    return _validate.choice("prior", prior, PRIORS)
 
 
 def assign_tasks(n: int, k: int, rng: Any, *, assignment: str = "uniform") -> Any:

@@ -12,29 +12,36 @@ import xarray as xr
 
 from iclkit.theory.limit import icl_error, idg_error
 
+LAWS = ("tasks", "test_tasks", "tokens", "test_tokens")
+
 
 def errors(
     *,
     lam: Any = 0.0,
     assignment: str = "uniform",
-    prior: str = "sphere",
-    **sizes: Any,
+    prior: str | None = None,
+    **others: Any,
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    There is no theory for λ < 0, and there are no digits close to n = d(d + 1) without ridge.
+    At a finite d there is no theory for laws and for λ < 0, and there are no digits close to
+    n = d(d + 1) without ridge.
     """
-    names = ("lam", *sizes)
-    columns = np.broadcast_arrays(lam, *sizes.values())
-    covered = columns[0] >= 0
+    given = {name: value for name, value in others.items() if value is not None}
+    laws = {name for name in LAWS if given.pop(name, None) is not None}
+    names = ("lam", *given)
+    columns = np.broadcast_arrays(lam, *given.values())
+    covered = (columns[0] >= 0) & (not laws)
     points = {name: column[covered] for name, column in zip(names, columns, strict=True)}
     found = {}
     with warnings.catch_warnings():
         # It stands beside the runs, which show how good it is.
         warnings.simplefilter("ignore", RuntimeWarning)
+        if "alpha_test" in points:  # as a run has it, in whole tokens
+            points["alpha_test"] = np.rint(points["alpha_test"] * points["d"]) / points["d"]
         for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
             found[name] = np.full(covered.shape, np.nan)
-            known = functools.partial(error, assignment=assignment, prior=prior)
+            known = functools.partial(error, assignment=assignment, prior=prior or "sphere")
             found[name][covered] = _where_possible(known, points)
     return found
 

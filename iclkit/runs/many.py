@@ -26,6 +26,8 @@ import xarray as xr
 from tqdm import tqdm
 
 from iclkit import __version__, _validate, backend
+from iclkit.data._at import LawOrWord, in_words
+from iclkit.data.tasks import _prior_of
 from iclkit.runs import _expected, _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.one import _sizes, linear_attention
@@ -47,7 +49,13 @@ def simulate(
     runs: int = 10,
     seed: int = 0,
     assignment: str = "uniform",
-    prior: str = "sphere",
+    prior: str | None = None,
+    tasks: LawOrWord | None = None,
+    test_tasks: LawOrWord | None = None,
+    tokens: LawOrWord | None = None,
+    test_tokens: LawOrWord | None = None,
+    alpha_test: float | None = None,
+    rho_test: float | None = None,
 ) -> xr.Dataset:
     """Fit Γ* to fresh data several times, and measure its exact errors.
 
@@ -61,8 +69,11 @@ def simulate(
         task of its own.
     rho, lam : float
         Variance of the label noise, and ridge λ.
-    assignment, prior : str
-        See `iclkit.runs.linear_attention`.
+    assignment, prior : str, optional
+    tasks, test_tasks, tokens, test_tokens : law or str, optional
+    alpha_test, rho_test : float, optional
+        What tasks and tokens are like in pretraining and at test, see
+        `iclkit.runs.linear_attention`.
     runs : int
         Independent repetitions, at least 1. More runs leave the first ones as they were.
     seed : int
@@ -75,9 +86,9 @@ def simulate(
     xarray.Dataset
         `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
         predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, inf for
-        n = d(d + 1) without ridge. They are missing where it does not: for λ < 0, or without
-        digits, as close to that n. The parameters and the actual `n`, `k` (n when every
-        context has its own task) and `ell` as attributes.
+        n = d(d + 1) without ridge. They are missing where it does not: for laws, for λ < 0, or
+        without digits, as close to that n. The parameters that are given and the actual `n`, `k`
+        (n when every context has its own task) and `ell` are attributes, laws in words.
 
     Raises
     ------
@@ -93,12 +104,19 @@ def simulate(
     >>> five = simulate(d=8, tau=2.0, alpha=1.0, kappa=1.0, rho=0.1, runs=5)
     >>> bool((five.icl_error[:3] == three.icl_error).all())
     True
+    >>> steep = simulate(d=8, tau=2.0, alpha=1.0, kappa=1.0, rho=0.1, tasks="power_law(0.5)")
+    >>> print(steep.tasks, steep.prior)
+    power_law(0.5) gaussian
     """
     point: dict[str, Any] = {
         "d": d, "tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam,
-        "assignment": assignment, "prior": prior,
+        "assignment": assignment, "prior": prior, "tasks": tasks, "test_tasks": test_tasks,
+        "tokens": tokens, "test_tokens": test_tokens, "alpha_test": alpha_test,
+        "rho_test": rho_test,
     }  # fmt: skip
     sizes, runs = _sizes(**point), _validate.count("runs", runs)
+    told = point | {name: in_words(name, point[name], d) for name in _expected.LAWS}
+    told["prior"] = _prior_of(prior, tasks)
     seeds = [backend.child_seed(seed, run) for run in range(runs)]
     with _workers.set_apart(_workers.device()), _progress(f"d={d}, τ={tau}", runs) as bar:
         results = []
@@ -113,10 +131,9 @@ def simulate(
             if not np.isnan(mean)
         },
         coords={"run": np.arange(runs)},
-        attrs={
-            **point, "runs": runs, "seed": seed, "n": sizes.n, "k": sizes.k, "ell": sizes.ell
-        },
-    )  # fmt: skip
+        attrs={name: value for name, value in told.items() if value is not None}
+        | {"runs": runs, "seed": seed, "n": sizes.n, "k": sizes.k, "ell": sizes.ell},
+    )
 
 
 def _progress(title: str, total: int) -> tqdm:

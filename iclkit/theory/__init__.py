@@ -1,9 +1,10 @@
 """What the answer is in the limit of many dimensions, and what the best estimators reach.
 
 The errors of the fitted Γ* and their optima are names of this room: `icl_error` and those beside
-it. They are in `limit`, and their first order in 1/d is in `finite`; `structured` takes over where
-tasks have a spectrum. `bayes` has the estimators to compare with, and `descent` what layers of
-linear attention can do with one context. Read `limit` first; the others stand alone.
+it. They are in `limit`, and their first order in 1/d is in `finite`; `structured` says more of
+tasks that have a law of `iclkit.data.laws`. `bayes` has the estimators to compare with, and
+`descent` what layers of linear attention can do with one context. Read `limit` first; the others
+stand alone.
 
 The limit is d → ∞ with ℓ/d = α, k/d = κ and n/d² = τ fixed. Arguments that are arrays broadcast.
 Labelled arrays stay labelled: an `xarray.DataArray` meets others by the names of its dimensions,

@@ -210,7 +210,7 @@ def _effects(
     return effects
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """Return the stack level, for who asks, of the line outside that called the package."""
     frame, level = inspect.currentframe(), 0
     # With labels, xarray is in between.
@@ -228,12 +228,12 @@ def _warn(growth: np.ndarray, k: np.ndarray, d: np.ndarray) -> None:
             f"the term of order 1/d is {growth.flat[worst]:+.2f} of the limit at "
             f"d = {d.flat[worst]:g}: terms that are left out may be as large as its square",
             RuntimeWarning,
-            stacklevel=_callers_level(),
+            stacklevel=callers_level(),
         )
     if np.any(k <= 10):
         warnings.warn(
             f"with {k.min():g} tasks, terms of order 1/k² that are left out can be several per "
             "cent: the expansion is for k above 10",
             RuntimeWarning,
-            stacklevel=_callers_level(),
+            stacklevel=callers_level(),
         )

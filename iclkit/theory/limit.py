@@ -14,7 +14,6 @@ Arguments other than 0 and inf must lie between 1e-75 and 1e75, where no product
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,19 +23,17 @@ from scipy.special import expit
 
 from iclkit import _validate
 from iclkit._labels import labelled
+from iclkit.data.laws import AnyLaw
 from iclkit.data.tasks import ASSIGNMENTS, PRIORS
-from iclkit.theory import _equivalent, _expansion
+from iclkit.theory import _equivalent, _expansion, _minimum
 
 _TESTS = ("icl", "idg")
+_LAWS = ("tasks", "test_tasks", "tokens", "test_tokens")
 # Where extrema are looked for first: logs of one share of freedom over the other, with a
 # ridge above zero and below, or of y/(1 − y).
 _COARSE_RIDGE = np.linspace(-80, 80, 321)
 _COARSE_BELOW = np.linspace(-150, 80, 461)
 _COARSE_CONTEXT = np.linspace(-30, 30, 61)
-# Central differences of eighth order in the log of a ridge, or a logit, and their step.
-_SLOPE = (1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280)
-_BEND = (-1 / 560, 8 / 315, -1 / 5, 8 / 5, -205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560)
-_STEP = 0.015
 
 
 @labelled()
@@ -79,9 +76,16 @@ def stieltjes(x: ArrayLike, kappa: ArrayLike) -> Any:
         return _equivalent.positive_root(x, 1 / kappa, _equivalent.one_minus_ratio(1.0, kappa))[()]
 
 
-@labelled()
+@labelled(*_LAWS)
 def effective_ridge(
-    tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, lam: ArrayLike = 0.0
+    tau: ArrayLike,
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    rho: ArrayLike,
+    lam: ArrayLike = 0.0,
+    *,
+    tasks: AnyLaw | None = None,
+    tokens: AnyLaw | None = None,
 ) -> Any:
     """Ridge ξ that makes a fit with unlimited data equal, on average, to one with n contexts.
 
@@ -96,7 +100,9 @@ def effective_ridge(
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with laws at least 0.
+    tasks, tokens : law, optional
+        Covariances, as for `iclkit.theory.icl_error`; by default the identity.
 
     Returns
     -------
@@ -110,7 +116,8 @@ def effective_ridge(
 
     Notes
     -----
-    The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. Source: eq-effective-ridge in the book.
+    The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. With tokens of eigenvalues s, each row of Γ sees ξ/s.
+    Source: eq-effective-ridge in the book.
 
     Examples
     --------
@@ -120,11 +127,16 @@ def effective_ridge(
     >>> print(theory.effective_ridge(0.5, 1.0, 1.0, 0.1, lam=0.2).round(3))
     2.275
     """
+    if tasks is not None or tokens is not None:
+        from iclkit.theory import _structured
+
+        law, numbers = _structured.checked((tasks, None, tokens, None), tau, alpha, kappa, rho, lam)
+        return _structured.effective_ridge(law, numbers)[()]
     tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
     return _solution(tau, (1 + rho) / alpha, kappa, lam)[0].xi[()]
 
 
-@labelled("tasks")
+@labelled(*_LAWS)
 def icl_error(
     tau: ArrayLike,
     alpha: ArrayLike,
@@ -136,7 +148,10 @@ def icl_error(
     assignment: str = "uniform",
     form: str = "exp",
     prior: str = "sphere",
-    tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    tasks: AnyLaw | None = None,
+    test_tasks: AnyLaw | None = None,
+    tokens: AnyLaw | None = None,
+    test_tokens: AnyLaw | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
 ) -> Any:
@@ -147,13 +162,14 @@ def icl_error(
     tau : float or array
         Pretraining contexts τ = n/d² in (0, inf].
     alpha : float or array
-        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first.
+        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first. With
+        laws it is finite.
     kappa : float or array
         Task diversity κ = k/d in (0, inf].
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with laws at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
         in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
@@ -168,12 +184,16 @@ def icl_error(
         negative where c < −d.
     prior : {"sphere", "gaussian"}
         Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
-    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
-        The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
-        directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
+    tasks, tokens : law, optional
+        Covariances C of the tasks and Σ of the tokens, w ~ N(0, C) and x ~ N(0, Σ/d): a matrix,
+        eigenvalues, eigenvalues and the shares of the directions that have them, or what
+        `iclkit.data.laws` makes; by default the identity. Nothing is normalised.
+    test_tasks, test_tokens : law, optional
+        Those at test; by default those of pretraining. Of tasks counts what is on the diagonal in
+        the eigenbasis of pretraining, where there is one of both C and Σ. Tokens at test have the
+        eigenvectors of those of pretraining.
     alpha_test, rho_test : float or array, optional
-        Context length and noise of the test contexts; by default those of pretraining,
-        which with `tasks` are the only ones that are known.
+        Context length and noise of the test contexts; by default those of pretraining.
 
     Returns
     -------
@@ -184,43 +204,46 @@ def icl_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and `tasks` is None.
+        λ is at least 0, and laws are None.
 
     Warns
     -----
     RuntimeWarning
         If |c|/d is above 1/3, or there are at most 10 tasks, where terms that are left out count.
+    iclkit.data.laws.FewDirectionsWarning
+        If tasks have so few directions that the limit is off by some per cent.
 
     Notes
     -----
-    Source: eq-icl-error and eq-other-context, and for `tasks`
-    eq-structured-errors, in the book;
-    at finite d, eq-first-order.
+    Source: eq-icl-error and eq-other-context, and for laws eq-structured-errors, in the book; at
+    finite d, eq-first-order.
 
     Examples
     --------
     >>> from iclkit import theory
-    >>> from iclkit.theory import structured
+    >>> from iclkit.data import laws
     >>> print(theory.icl_error(tau=[0.5, 1.0, 4.0], alpha=1.0, kappa=1.0, rho=0.1).round(3))
     [1.487   inf 0.983]
     >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, lam=0.2).round(3))
     0.923
-    >>> law = structured.power_law_tasks(0.5, d=100)
+    >>> law = laws.power_law(0.5, d=100)
     >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, tasks=law).round(3))
     0.909
+    >>> print(theory.icl_error(4.0, 1.0, 1.0, 0.1, tasks=law, test_tasks=laws.isotropic()).round(3))
+    0.995
     """
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     _validate.choice("form", form, _expansion.FORMS)
     _validate.choice("prior", prior, PRIORS)
+    laws = (tasks, test_tasks, tokens, test_tokens)
     if d is None:
-        return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[0]
-    if tasks is not None:
-        raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
+        return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[0]
+    _refuse_laws(laws, f"at finite size, where all is isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
     return _expansion.error("icl", *point, d, assignment, form, prior, alpha_test, rho_test)
 
 
-@labelled("tasks")
+@labelled(*_LAWS)
 def idg_error(
     tau: ArrayLike,
     alpha: ArrayLike,
@@ -232,7 +255,8 @@ def idg_error(
     assignment: str = "uniform",
     form: str = "exp",
     prior: str = "sphere",
-    tasks: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    tasks: AnyLaw | None = None,
+    tokens: AnyLaw | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
 ) -> Any:
@@ -243,13 +267,14 @@ def idg_error(
     tau : float or array
         Pretraining contexts τ = n/d² in (0, inf].
     alpha : float or array
-        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first.
+        Context length α = ℓ/d in (0, inf]; at inf and λ = 0, the limit λ → 0 is taken first. With
+        laws it is finite.
     kappa : float or array
         Task diversity κ = k/d in (0, inf].
     rho : float or array
         Variance of the label noise, at least 0.
     lam : float or array
-        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with `tasks` at least 0.
+        Ridge λ, at least `iclkit.theory.ridge_edge`, which is at most 0; with laws at least 0.
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
         in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
@@ -264,12 +289,12 @@ def idg_error(
         negative where c < −d.
     prior : {"sphere", "gaussian"}
         Law of the tasks, see `iclkit.data.draw_tasks`; in the limit it does not count.
-    tasks : array of shape (m,) or (d, d), or a pair of arrays of shape (m,), optional
-        The tasks' covariance: its eigenvalues, the matrix, or eigenvalues and the shares of the
-        directions that have them, see `iclkit.theory.structured.errors`; by default the identity.
+    tasks, tokens : law, optional
+        Covariances C of the tasks and Σ of the tokens, w ~ N(0, C) and x ~ N(0, Σ/d): a matrix,
+        eigenvalues, eigenvalues and the shares of the directions that have them, or what
+        `iclkit.data.laws` makes; by default the identity. Nothing is normalised.
     alpha_test, rho_test : float or array, optional
-        Context length and noise of the test contexts; by default those of pretraining,
-        which with `tasks` are the only ones that are known.
+        Context length and noise of the test contexts; by default those of pretraining.
 
     Returns
     -------
@@ -280,18 +305,19 @@ def idg_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and `tasks` is None.
+        λ is at least 0, and laws are None.
 
     Warns
     -----
     RuntimeWarning
         If |c|/d is above 1/3, or there are at most 10 tasks, where terms that are left out count.
+    iclkit.data.laws.FewDirectionsWarning
+        If tasks have so few directions that the limit is off by some per cent.
 
     Notes
     -----
-    Source: eq-idg-error and eq-other-context, and for `tasks`
-    eq-structured-errors, in the book;
-    at finite d, eq-first-order.
+    Source: eq-idg-error and eq-other-context, and for laws eq-structured-errors, in the book; at
+    finite d, eq-first-order.
 
     Examples
     --------
@@ -305,10 +331,10 @@ def idg_error(
     _validate.choice("assignment", assignment, ASSIGNMENTS)
     _validate.choice("form", form, _expansion.FORMS)
     _validate.choice("prior", prior, PRIORS)
+    laws = (tasks, None, tokens, None)
     if d is None:
-        return _errors(tau, alpha, kappa, rho, lam, tasks, alpha_test, rho_test)[1]
-    if tasks is not None:
-        raise ValueError(f"tasks must be None at finite size, where they are isotropic, d = {d}")
+        return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[1]
+    _refuse_laws(laws, f"at finite size, where all is isotropic, d = {d}")
     point = (tau, alpha, kappa, rho, lam)
     return _expansion.error("idg", *point, d, assignment, form, prior, alpha_test, rho_test)
 
@@ -358,7 +384,7 @@ def ridge_edge(tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLik
     return _equivalent.edge(tau, (1 + rho) / alpha, kappa)[1][()]
 
 
-@labelled()
+@labelled(*_LAWS)
 def optimal_ridge(
     tau: ArrayLike,
     alpha: ArrayLike,
@@ -367,6 +393,10 @@ def optimal_ridge(
     *,
     test: str = "icl",
     negative: bool = False,
+    tasks: AnyLaw | None = None,
+    test_tasks: AnyLaw | None = None,
+    tokens: AnyLaw | None = None,
+    test_tokens: AnyLaw | None = None,
 ) -> Any:
     """Ridge λ* at which an error is smallest, of all λ ≥ 0 or of all that are possible.
 
@@ -383,7 +413,10 @@ def optimal_ridge(
     test : {"icl", "idg"}
         The error to be minimised: on new tasks or on the pretraining tasks.
     negative : bool
-        Whether λ may go below 0, down to `iclkit.theory.ridge_edge`.
+        Whether λ may go below 0, down to `iclkit.theory.ridge_edge`; not with laws.
+    tasks, test_tasks, tokens, test_tokens : law, optional
+        Covariances in pretraining and at test, as for `iclkit.theory.icl_error`; those at test are
+        for new tasks only.
 
     Returns
     -------
@@ -396,6 +429,11 @@ def optimal_ridge(
     ------
     ValueError, TypeError
         If an argument is outside its range.
+
+    Warns
+    -----
+    iclkit.data.laws.FewDirectionsWarning
+        If tasks have so few directions that the limit is off by some per cent.
 
     Notes
     -----
@@ -419,6 +457,16 @@ def optimal_ridge(
     """
     _validate.choice("test", test, _TESTS)
     _validate.flag("negative", negative)
+    laws = (tasks, test_tasks, tokens, test_tokens)
+    if any(law is not None for law in laws):
+        if negative:
+            raise ValueError("negative must be False with laws, where a ridge is at least 0")
+        if test == "idg":
+            _refuse_laws((None, test_tasks, None, test_tokens), "for the pretraining tasks")
+        from iclkit.theory import _structured
+
+        law, numbers = _structured.checked(laws, tau, alpha, kappa, rho, 0.0)
+        return _structured.best_ridge(law, numbers, _TESTS.index(test))[()]
     tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
     q = (1 + rho) / alpha
     ridge, least = _best_from_zero_on(tau, kappa, rho, q, test)
@@ -479,7 +527,7 @@ def _best_below_zero(
         fine = elementwise.find_minimum(error, around, args=(*point, rho))
         z = np.where(fine.success, fine.x, around[1])
         least = np.where(lowest > 0, error(z, *point, rho), np.inf)
-        z = z + _stationary(lambda offset: error(z + offset, *point, 0.0))
+        z = z + _minimum.stationary(lambda offset: error(z + offset, *point, 0.0))
         ridge = _equivalent.ridge_below(most * expit(z), tau, q, kappa)
         return np.maximum(ridge, np.nextafter(edge, 0.0)), least
 
@@ -601,19 +649,40 @@ def _solution(tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[_equivalent.Equiv
     return _equivalent.equivalent(tau, q, kappa, lam), ((tau == 1) | below) & (lam == edge)
 
 
-def _errors(
-    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, tasks: Any, alpha_test: Any, rho_test: Any
-) -> tuple[Any, Any]:
-    if tasks is not None:
-        for name, value in (("alpha_test", alpha_test), ("rho_test", rho_test)):
-            if value is not None:
-                raise ValueError(f"{name} must be left out where tasks are given, got {value!r}")
-        from iclkit.theory import structured  # most who use this module have no use for that one
+def _refuse_laws(laws: tuple[Any, ...], where: str) -> None:
+    for name, law in zip(_LAWS, laws, strict=True):
+        if law is not None:
+            raise ValueError(f"{name} must be None {where}")
 
-        return structured.errors(tasks, tau, alpha, kappa, rho, lam)
-    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
-    alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
-    rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+
+def _errors(
+    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, laws: tuple[Any, ...], alpha_test: Any,
+    rho_test: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    if all(law is None for law in laws):
+        tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
+        alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
+        rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
+        return _isotropic_errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)
+    from iclkit.theory import _structured  # most who use this module have no use for that one
+
+    law, numbers = _structured.checked(laws, tau, alpha, kappa, rho, lam)
+    test = _structured.checked_test(numbers, alpha_test, rho_test)
+    if not law.isotropic:
+        return _structured.errors(law, numbers, *test)
+    # In closed form, each error in units of the variance of its tasks.
+    alpha_test, rho_test = test[0] / law.rank, test[1]
+    point, own, new = law.scaled(*numbers), law.unit, law.test_unit
+    icl, idg = _isotropic_errors(*point, alpha_test, rho_test / own)
+    if new != own:
+        icl = _isotropic_errors(*point, alpha_test, rho_test / new)[0]
+    return new * icl, own * idg
+
+
+def _isotropic_errors(
+    tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, alpha_test: Any, rho_test: Any
+) -> tuple[Any, Any]:
+    """Return both errors for checked numbers."""
     tau, alpha, kappa, rho, lam, alpha_test, rho_test = np.broadcast_arrays(
         tau, alpha, kappa, rho, lam, alpha_test, rho_test
     )
@@ -636,25 +705,9 @@ def _stationary_ridge(xi: Any, tau: Any, kappa: Any, rho: Any, q: Any, test: str
         # Without the noise of the test, a constant that would hide digits.
         return _equivalent.errors(solution, tau, kappa, rho, q, 0.0, q)[_TESTS.index(test)]
 
-    xi = xi * np.exp(_stationary(error))
+    xi = xi * np.exp(_minimum.stationary(error))
     ridge: np.ndarray = xi * _equivalent.from_effective_ridge(xi, tau, kappa, q).slack
     return ridge
-
-
-def _stationary(error: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Return the offset, near 0, at which an error is smallest.
-
-    Near its minimum it is flat to rounding; its slope is not, and has a root there.
-    """
-    offset = np.zeros(())
-    for _ in range(4):
-        errors = [error(offset + distance * _STEP) for distance in range(-4, 5)]
-        slope = sum(c * error for c, error in zip(_SLOPE, errors, strict=True)) / _STEP
-        bend = sum(c * error for c, error in zip(_BEND, errors, strict=True)) / _STEP**2
-        step = np.clip(-slope / bend, -_STEP, _STEP)
-        # Next to the edge of floats some of the errors are infinite, and no step can be told.
-        offset = offset + np.where((bend > 0) & np.isfinite(step), step, 0.0)
-    return offset
 
 
 def _ridgeless_state(z: Any, tau: Any, kappa: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

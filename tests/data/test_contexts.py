@@ -2,20 +2,29 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from iclkit.backend import streams
 from iclkit.data.contexts import context_statistic, draw_contexts, draw_statistics
 from iclkit.data.tasks import draw_tasks
 
+SIGMA = {
+    "isotropic": None,
+    "along the axes": np.array([2.0, 1.0, 0.1]),
+    "correlated": np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]]),
+}
+tokens_of_any_law = pytest.mark.parametrize("tokens", SIGMA.values(), ids=SIGMA)
 
-def raw(w, ell, rho, seed):
-    contexts = draw_contexts(w, ell, rho, streams(seed))
+
+def raw(w, ell, rho, seed, tokens=None):
+    contexts = draw_contexts(w, ell, rho, streams(seed), tokens=tokens)
     return contexts.query, context_statistic(contexts.tokens, contexts.labels), contexts.target
 
 
-def fast(w, ell, rho, seed):
-    return tuple(draw_statistics(w, ell, rho, streams(seed)))
+def fast(w, ell, rho, seed, tokens=None):
+    return tuple(draw_statistics(w, ell, rho, streams(seed), tokens=tokens))
 
 
 def test_shapes_and_model():
@@ -38,10 +47,11 @@ def test_statistic_is_its_definition():
 @pytest.mark.parametrize("ell", [1, 2, 9])
 @pytest.mark.parametrize("rho", [0.0, 0.4])
 @pytest.mark.parametrize("scale", [0.7, 1.0])
-def test_both_draws_have_the_same_moments(ell, rho, scale):
+@tokens_of_any_law
+def test_both_draws_have_the_same_moments(ell, rho, scale, tokens):
     d, n = 3, 60_000
     w = np.tile(scale * draw_tasks(1, d, np.random.default_rng(5)), (n, 1))
-    one, other = raw(w, ell, rho, 1), fast(w, ell, rho, 2)
+    one, other = raw(w, ell, rho, 1, tokens), fast(w, ell, rho, 2, tokens)
 
     def products(x, h, y):
         joined = np.concatenate([x, h, y[:, None]], axis=1)
@@ -54,10 +64,11 @@ def test_both_draws_have_the_same_moments(ell, rho, scale):
 
 
 @pytest.mark.parametrize("ell", [1, 3, 20])
-def test_both_draws_have_the_same_distribution(ell):
-    d, n, rho = 4, 20_000, 0.3
+@tokens_of_any_law
+def test_both_draws_have_the_same_distribution(ell, tokens):
+    d, n, rho = 3, 20_000, 0.3
     w = np.tile(draw_tasks(1, d, np.random.default_rng(5)), (n, 1))
-    (_, h_raw, _), (_, h_fast, _) = raw(w, ell, rho, 3), fast(w, ell, rho, 4)
+    (_, h_raw, _), (_, h_fast, _) = raw(w, ell, rho, 3, tokens), fast(w, ell, rho, 4, tokens)
     rng = np.random.default_rng(0)
     for direction in rng.standard_normal((6, d + 1)):
         assert stats.ks_2samp(h_raw @ direction, h_fast @ direction).pvalue > 1e-3
@@ -67,6 +78,47 @@ def test_both_draws_have_the_same_distribution(ell):
     ]
     ratios = [a / np.sqrt(h[:, d]) for a, h in zip(across, (h_raw, h_fast), strict=True)]
     assert stats.ks_2samp(*ratios).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("draw", [raw, fast])
+def test_isotropic_tokens_change_no_bit(draw):
+    w = draw_tasks(10, 3, np.random.default_rng(0))
+    for tokens in ("isotropic", np.ones(3), np.eye(3)):
+        for one, other in zip(draw(w, 5, 0.2, 0), draw(w, 5, 0.2, 0, tokens), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("draw", [raw, fast])
+@pytest.mark.parametrize("name", ["along the axes", "correlated"])
+def test_tokens_of_a_law_are_isotropic_ones_of_another_task(draw, name):
+    """Exact whitening, context by context."""
+    tokens = SIGMA[name]
+    Sigma = tokens if tokens.ndim == 2 else np.diag(tokens)
+    s, V = np.linalg.eigh(Sigma)
+    root = (V * np.sqrt(s)) @ V.T
+    w = draw_tasks(10, 3, np.random.default_rng(0))
+    x, h, y = draw(w, 5, 0.2, 0, tokens)
+    white_x, white_h, white_y = draw(w @ root, 5, 0.2, 0)
+    np.testing.assert_allclose(x, white_x @ root, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(h[:, :3], white_h[:, :3] @ root, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(h[:, 3], white_h[:, 3], rtol=1e-12)
+    np.testing.assert_allclose(y, white_y, rtol=1e-12, atol=1e-13)
+
+
+@given(scale=st.floats(-60, 60), seed=st.integers(0, 99))
+def test_tokens_have_any_unit(scale, seed):
+    w, unit = draw_tasks(4, 3, np.random.default_rng(seed)), 2.0 ** int(scale)
+    one = fast(w, 5, 0.0, seed, np.array([2.0, 1.0, 0.1]))
+    other = fast(w, 5, 0.0, seed, unit**2 * np.array([2.0, 1.0, 0.1]))
+    units = unit, np.array([unit**2] * 4), unit  # h₂ is y², as h₁ is yx
+    for mine, theirs, factor in zip(one, other, units, strict=True):
+        np.testing.assert_allclose(theirs, factor * mine, rtol=1e-13)
+
+
+def test_directions_without_tokens_are_empty():
+    w = draw_tasks(10, 3, np.random.default_rng(0))
+    x, h, _ = fast(w, 5, 0.2, 0, np.array([1.0, 0.0, 2.0]))
+    assert np.all(x[:, 1] == 0) and np.all(h[:, 1] == 0) and np.all(h[:, [0, 2]] != 0)
 
 
 def test_noise_has_its_own_stream():
@@ -113,6 +165,18 @@ W = np.ones((2, 3))
 def test_bad_arguments(draw, arguments, error, message):
     with pytest.raises(error, match=message):
         draw(*arguments, streams(0))
+
+
+@pytest.mark.parametrize("draw", [draw_contexts, draw_statistics])
+def test_bad_tokens(draw):
+    for tokens, message in [
+        ("cube", "tokens must be a law, or in words"),
+        (np.eye(4), "tokens must be a law in d = 3 dimensions, got one in 4"),
+        (np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), "tokens must be eigenval"),
+        (np.zeros(3), "tokens must have a positive eigenvalue"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            draw(W, 4, 0.1, streams(0), tokens=tokens)
 
 
 def test_statistic_checks_shapes():

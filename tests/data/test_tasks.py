@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from iclkit.data import laws
 from iclkit.data.tasks import assign_tasks, draw_tasks
+
+C = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]])
 
 
 @pytest.fixture
@@ -30,6 +33,80 @@ def test_gaussian_norms_fluctuate(rng):
     k, d = 40_000, 5
     norms = np.mean(draw_tasks(k, d, rng, prior="gaussian") ** 2, axis=1)
     assert norms.var() == pytest.approx(2 / d, rel=4 * np.sqrt(2 / k) * 2)
+
+
+@pytest.mark.parametrize("prior", [None, "sphere", "gaussian"])
+@pytest.mark.parametrize("tasks", [C, np.array([4.0, 1.0, 0.0])], ids=["matrix", "eigenvalues"])
+def test_tasks_have_the_covariance_of_their_law(rng, tasks, prior):
+    k = 100_000
+    w = draw_tasks(k, 3, rng, prior=prior, tasks=tasks)
+    expected = tasks if tasks.ndim == 2 else np.diag(tasks)
+    products = np.einsum("ki,kj->kij", w, w)
+    error = products.std(axis=0) / np.sqrt(k) + 1e-12
+    assert np.max(np.abs(products.mean(axis=0) - expected) / error) < 4
+    assert np.max(np.abs(w.mean(axis=0)) / (w.std(axis=0) / np.sqrt(k) + 1e-12)) < 4
+
+
+def test_tasks_of_a_law_are_gaussian_unless_said(rng):
+    with_law, standard = (
+        draw_tasks(5, 3, np.random.default_rng(1), **law)
+        for law in ({"tasks": [4.0, 1.0, 0.0]}, {"prior": "gaussian"})
+    )
+    np.testing.assert_array_equal(with_law, standard * [2.0, 1.0, 0.0])
+    w = draw_tasks(5, 3, rng, prior="sphere", tasks=C)
+    squares = np.sum(w * np.linalg.solve(C, w.T).T, axis=1)  # |u|² of w = C^½ u
+    np.testing.assert_allclose(squares, 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tasks", ["isotropic", laws.isotropic(), np.eye(7), np.ones(7)])
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+def test_an_isotropic_law_changes_no_bit(prior, tasks):
+    one, other = (
+        draw_tasks(9, 7, np.random.default_rng(3), prior=prior, tasks=law) for law in (None, tasks)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_tasks_are_picked_from_a_list(rng):
+    listed = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+    w = draw_tasks(30_000, 2, rng, tasks=laws.vectors(listed))
+    found, counts = np.unique(w, axis=0, return_counts=True)
+    np.testing.assert_array_equal(found, listed[[1, 0, 2]])
+    assert np.all(np.abs(counts - 10_000) < 4 * np.sqrt(30_000 * 2 / 9))
+
+
+@pytest.mark.parametrize(
+    ("word", "law"),
+    [
+        ("isotropic", laws.isotropic()), ("isotropic(2)", laws.isotropic(2.0)),
+        ("power_law(0.5)", laws.power_law(0.5, 8)), ("low_rank(0.25)", laws.low_rank(0.25)),
+        ("two_level(0.5, 0.1)", laws.two_level(0.5, 0.1)),
+    ],
+)  # fmt: skip
+def test_a_word_is_a_law(word, law):
+    one, other = (draw_tasks(4, 8, np.random.default_rng(0), tasks=law) for law in (word, law))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": "cube"}, "tasks must be a law, or in words isotropic, .* got 'cube'"),
+        ({"tasks": "power_law"}, "tasks must be a law, or in words .* got 'power_law'"),
+        ({"tasks": "power_law(a)"}, r"got 'power_law\(a\)'"),
+        ({"tasks": "power_law(nan)"}, r"got 'power_law\(nan\)': nu must be positive"),
+        ({"tasks": "low_rank(2)"}, r"got 'low_rank\(2\)': share must be at most 1, got 2"),
+        ({"tasks": np.eye(4)}, "tasks must be a law in d = 3 dimensions, got one in 4"),
+        ({"tasks": laws.power_law(0.5, 9)}, "tasks must be a law in d = 3 dimensions, got one in"),
+        ({"tasks": np.diag([1.0, -1.0, 1.0])}, "tasks must have eigenvalues of at least 0"),
+        ({"tasks": [1.0, np.nan, 1.0]}, "tasks must be finite"),
+        ({"tasks": laws.vectors(C), "prior": "sphere"}, "prior must be None for tasks that are pi"),
+        ({"tasks": C, "prior": "cube"}, "prior must be one of sphere, gaussian, got 'cube'"),
+    ],
+)
+def test_bad_laws(rng, change, message):
+    with pytest.raises(ValueError, match=message):
+        draw_tasks(2, 3, rng, **change)
 
 
 def test_uniform_assignment_is_multinomial(rng):

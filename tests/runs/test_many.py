@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 import iclkit.runs.many
 from iclkit import backend
+from iclkit.data import laws
 from iclkit.runs import _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.many import simulate, sweep
@@ -248,6 +249,54 @@ def test_sweep_says_nothing_of_what_is_not_measured():
 
     found = sweep(gap, POINT, seed=1, runs=(2, 2), workers=1)
     assert set(found.data_vars) == {"gap", "gap_se", "gap_run", "runs"}
+
+
+def test_structured_runs_say_what_they_are(tmp_path):
+    vectors = laws.vectors(np.random.default_rng(0).standard_normal((7, 12)))
+    result = simulate(
+        **POINT, runs=2, tasks=vectors, test_tasks="power_law(0.5)", tokens=np.arange(1.0, 13.0)
+    )
+    told = {name: result.attrs[name] for name in ("tasks", "test_tasks", "tokens", "prior")}
+    assert told == {
+        "tasks": "7 vectors", "test_tasks": "power_law(0.5)", "tokens": "eigenvalues from 1 to 12",
+        "prior": "picked",
+    }  # fmt: skip
+    assert "test_tokens" not in result.attrs and "alpha_test" not in result.attrs
+    assert set(result.data_vars) == {"icl_error", "idg_error"}  # no theory at this size
+    result.to_netcdf(tmp_path / "x.nc", engine="scipy")
+
+
+def test_other_test_contexts_have_a_theory():
+    """For tokens in whole numbers, as the run has them."""
+    result = simulate(**POINT, runs=2, alpha_test=1.55, rho_test=0.2)
+    with warnings.catch_warnings(action="ignore"):
+        for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
+            expected = error(**POINT, alpha_test=19 / 12, rho_test=0.2)
+            assert result[f"{name}_theory"] == expected
+
+
+def test_sweep_takes_laws_in_words(tmp_path):
+    """An exponent as the axis, and a law that is bound; and what one run gives alone."""
+    nus, tokens = [0.25, 0.5], np.linspace(0.5, 1.5, 6)
+    grid = {
+        "d": 6, "tau": 0.5, "alpha": [1.0, 2.0], "kappa": 1.0, "rho": 0.1,
+        "tasks": xr.DataArray([f"power_law({nu})" for nu in nus], coords={"nu": nus}, dims="nu"),
+        "test_tasks": ["isotropic", "low_rank(0.5)"],
+    }  # fmt: skip
+    measure = functools.partial(linear_attention, tokens=tokens)
+    with pytest.raises(TypeError, match="say what it is by name="):
+        sweep(measure, grid, tmp_path / "x.nc", seed=1, runs=(2, 2), workers=1)
+    kind = {"seed": 1, "runs": (2, 2), "workers": 1, "name": "six tokens"}
+    found = sweep(measure, grid, tmp_path / "x.nc", **kind)
+    assert found.identical(sweep(measure, grid, tmp_path / "x.nc", **kind))
+    assert set(found.icl_error.dims) == {"alpha", "nu", "test_tasks"}
+    assert found.icl_error_theory.isnull().all()
+    one = found.sel(nu=0.5, alpha=2.0, test_tasks="isotropic")
+    point = {name: one[name].item() for name in grid}
+    seed = backend.child_seed(backend.child_seed(1, _table.key(point)), 0)
+    assert one.icl_error_run[0] == measure(seed, **point)["icl_error"]
+    with pytest.raises(ValueError, match="tasks must be a law, or in words"):
+        sweep(measure, grid | {"tasks": ["power_law(0.5)", "cube"]}, seed=1, workers=1)
 
 
 def test_theory_leaves_out_only_what_it_does_not_cover():

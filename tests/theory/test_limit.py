@@ -7,8 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from iclkit.theory._minimum import stationary
 from iclkit.theory.limit import (
-    _stationary,
     critical_noise,
     effective_ridge,
     icl_error,
@@ -758,7 +758,7 @@ def test_ridges_of_both_signs_broadcast():
 def test_no_step_is_taken_where_errors_are_infinite():
     for infinite in (lambda x: x < 0, lambda x: x > 0, lambda x: x == 0, lambda x: x == x):
         with np.errstate(divide="ignore", invalid="ignore"):  # as its callers do
-            offset = _stationary(lambda x, at=infinite: np.where(at(x), INF, x**2))
+            offset = stationary(lambda x, at=infinite: np.where(at(x), INF, x**2))
         assert np.isfinite(offset)
 
 

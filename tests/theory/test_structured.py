@@ -1,19 +1,18 @@
 import mpmath as mp
 import numpy as np
-import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import zeta
+from scipy.optimize import brentq, minimize_scalar
 
 from iclkit import backend, fit_gamma, theory
+from iclkit.data import laws
 from iclkit.data.contexts import draw_statistics
 from iclkit.data.moments import Moments, prediction_error, task_moments
 from iclkit.data.tasks import assign_tasks, draw_tasks
-from iclkit.theory import structured
+from iclkit.theory import _structured, structured
+from iclkit.theory._setting import meet
 from iclkit.theory.limit import icl_error, idg_error
-from iclkit.theory.structured import power_law_tasks
 
 taus = st.floats(0.05, 0.95) | st.floats(1.05, 20)
 ratios = st.floats(0.05, 20)
@@ -22,6 +21,18 @@ ridges = st.just(0.0) | st.floats(1e-4, 10)
 kappas = ratios | st.just(np.inf)
 spectra = st.lists(st.floats(0.01, 10), min_size=1, max_size=6)
 BOTH = (icl_error, idg_error)
+
+# Small laws are levels; what is repeated here to many eigenvalues is meant as such, too.
+pytestmark = pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
+
+
+def by_levels(tau, alpha, kappa, rho, lam=0.0, *, alpha_test=None, rho_test=None, **laws):
+    """Both errors without the closed form, which is what isotropic laws have otherwise."""
+    names = ("tasks", "test_tasks", "tokens", "test_tokens")
+    some = [laws.get(name) for name in names]
+    law, numbers = _structured.checked(some, tau, alpha, kappa, rho, lam)
+    test = _structured.checked_test(numbers, alpha_test, rho_test)
+    return _structured.errors(law, numbers, *test)
 
 
 @given(taus, ratios, kappas, noises, ridges)
@@ -50,9 +61,8 @@ def test_isotropic_tasks_at_the_edge_of_floats_and_of_the_peak(seed):
     for _ in range(100):
         point = {"tau": edge(rng, limit=True), "alpha": edge(rng), "kappa": edge(rng, limit=True)}
         point |= {"rho": edge(rng, zero=True), "lam": edge(rng, zero=True)}
-        for error in BOTH:
-            plain = error(**point)
-            assert error(**point, tasks=np.ones(2)) == pytest.approx(plain, rel=1e-12), point
+        for error, found in zip(BOTH, by_levels(**point), strict=True):
+            assert found == pytest.approx(error(**point), rel=1e-12), point
 
 
 def exact_errors(C, weights, tau, alpha, kappa, rho, lam):
@@ -217,28 +227,6 @@ def test_the_peak():
     assert np.isfinite(icl_error(tasks=[1.0, 2.0], tau=1.0, lam=0.1, **point))
 
 
-# A power law ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("d", [1, 7, 3000, 3001, 20_000])
-def test_power_law_in_bins(d):
-    spectrum, weights = power_law_tasks(1.5, d)
-    assert weights.sum() == pytest.approx(1, rel=1e-12)
-    assert weights @ spectrum == pytest.approx(1, rel=1e-12)
-    plain = np.arange(1.0, d + 1) ** -1.5
-    plain /= plain.mean()
-    assert spectrum[0] == pytest.approx(plain[0], rel=1e-6)
-    point = {"tau": 0.5, "alpha": 1.0, "kappa": 0.5, "rho": 0.1}
-    expected = icl_error(tasks=plain, **point)
-    assert icl_error(tasks=(spectrum, weights), **point) == pytest.approx(expected, rel=1e-6)
-
-
-def test_power_law_of_many_directions():
-    spectrum, weights = power_law_tasks(2.0, 10**7)
-    assert spectrum.size < 5000
-    assert spectrum[0] == pytest.approx(1e7 / zeta(2.0), rel=1e-6)
-
-
 # At finite d ----------------------------------------------------------------------------------
 
 
@@ -303,16 +291,231 @@ def test_zeros_of_a_covariance_are_zeros_whatever_their_rounding(seed):
             assert found == pytest.approx(error(tasks=spectrum, **point), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ["tau", "alpha", "kappa", "rho", "lam"])
-def test_numbers_of_a_point_have_no_labels_and_broadcast(name):
-    point = {"tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "lam": 0.1}
-    labelled = xr.DataArray([1.0, 2.0], dims="j")
-    for bad in (labelled, labelled.variable, labelled.to_series(), pd.DataFrame({"a": [1.0]})):
-        with pytest.raises(TypeError, match=f"{name} must be an array without labels, got"):
-            structured.errors([1.0, 2.0], **(point | {name: bad}))
-    other = next(iter(point.keys() - {name}))
-    with pytest.raises(ValueError, match=rf"must broadcast, got .*{name} of \(2,\)"):
-        structured.errors([1.0, 2.0], **(point | {other: np.ones(3), name: np.ones(2)}))
+@given(st.lists(spectra, min_size=1, max_size=3))
+def test_laws_meet_direction_by_direction(several):
+    weights, values = meet(*map(laws.spectrum, several))
+    assert weights.sum() == pytest.approx(1, rel=1e-12) and weights.min() > 0
+    for law, at in zip(several, values, strict=True):
+        assert weights @ at == pytest.approx(np.mean(law), rel=1e-12)
+    whole = np.lcm.reduce([len(law) for law in several])
+    plain = [np.repeat(law, whole // len(law)) for law in several]
+    product = np.mean(np.prod(plain, axis=0))
+    assert weights @ np.prod(values, axis=0) == pytest.approx(product, rel=1e-12)
+
+
+# Other tasks at test ---------------------------------------------------------------------------
+
+
+@given(spectra, taus, ratios, kappas, noises, ridges)
+def test_the_law_of_pretraining_is_the_default(values, tau, alpha, kappa, rho, lam):
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
+    own = {"alpha_test": alpha, "rho_test": rho}
+    plain = icl_error(**point, tasks=values)
+    assert icl_error(**point, **own, tasks=values, test_tasks=values) == plain
+    # As another test, with a formula of its own.
+    other = own | {"rho_test": rho * (1 + 1e-13)}
+    for error in BOTH:
+        found = error(**point, **other, tasks=values)
+        assert found == pytest.approx(error(**point, tasks=values), rel=1e-9)
+
+
+@given(spectra, spectra, taus, ratios, kappas, noises, ridges)
+def test_the_error_is_linear_in_the_law_at_test(values, other, tau, alpha, kappa, rho, lam):
+    """With the noise, all of it."""
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam, "tasks": values}
+    weights, (one, two) = meet(laws.spectrum(values), laws.spectrum(other))
+    tests = [(one, weights), (two, weights), ((one + two) / 2, weights)]
+    first, second, middle = (icl_error(**point, rho_test=0.2, test_tasks=test) for test in tests)
+    assert middle == pytest.approx((first + second) / 2, rel=1e-9)
+
+
+@given(spectra, spectra, st.floats(1.05, 20), ratios, kappas, noises)
+def test_alignment_is_all_that_counts_at_test(values, other, tau, alpha, kappa, rho):
+    """The bias is −q²a′(q) and the variance Sa(q), without ridge and beyond the peak."""
+    point = {"alpha": alpha, "kappa": kappa, "rho": rho, "tasks": values}
+    q = (rho + np.mean(values)) / alpha
+    S = idg_error(tau, **point) / tau
+
+    def a(x, test):
+        return structured.alignment(x, kappa, tasks=values, test_tasks=test)
+
+    def part(test):
+        step = 1e-4 * q
+        slope = sum(
+            c * a(q + i * step, test) for i, c in zip((-2, -1, 1, 2), (1, -8, 8, -1), strict=True)
+        )
+        return -(q**2) * slope / (12 * step) + S * a(q, test)
+
+    # What depends on the law at test, with labels of the same variance.
+    mean = np.mean(values)
+    tests = [values, np.array(other) * mean / np.mean(other)]
+    found = [icl_error(tau, **point, test_tasks=test) for test in tests]
+    expected = part(tests[1]) - part(tests[0])
+    assert found[1] - found[0] == pytest.approx(expected, rel=1e-6, abs=1e-8 * max(found))
+
+
+def test_only_the_diagonal_counts_in_the_basis_of_pretraining():
+    rng, d = np.random.default_rng(0), 6
+    basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    values, factor = rng.gamma(1.0, size=d), rng.standard_normal((d, d))
+    C, test = (basis * values) @ basis.T, factor @ factor.T
+    point = {"tau": 0.6, "alpha": 2.0, "kappa": 0.7, "rho": 0.1, "lam": 0.1}
+    found = icl_error(**point, tasks=(C + C.T) / 2, test_tasks=test)
+    diagonal = np.diag(basis.T @ test @ basis)
+    expected = icl_error(**point, tasks=values, test_tasks=diagonal)
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+@given(st.floats(0.05, 0.95), st.floats(1.05, 5), ratios, noises)
+def test_low_rank_tasks_are_isotropic_where_they_are(share, tau, alpha, rho):
+    """M(x) = (1 − r)/x + r² M_{κ/r}(rx)."""
+    for kappa in (0.3, 2.0, np.inf):
+        x = (1 + rho) / alpha
+        low = structured.alignment(
+            x, kappa, tasks=laws.low_rank(share), test_tasks=laws.isotropic()
+        )
+        whole = share**2 * theory.stieltjes(share * x, kappa / share) + (1 - share) / x
+        assert low == pytest.approx(whole, rel=1e-12)
+
+
+# The best ridge --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", [(0.5, 2.0, 0.1), (2.0, 3.0, 0.3), (0.2, 10.0, 0.5)])
+def test_best_ridge_of_endless_tasks_is_one_root(point):
+    """S = ξ tr C²F³/tr B²F³, and λ* = ξ(τ − tr BF)/τ."""
+    tau, alpha, rho = point
+    C = laws.power_law(0.8, 100).values
+    q = (rho + 1) / alpha
+
+    def excess(log_xi):
+        x = q + np.exp(log_xi)
+        F, B, xi = 1 / (C + x), q + C, x - q
+        N = rho + q * np.mean(C * F) + x * xi * np.mean(C * F**2)
+        S = N / (tau - np.mean(B**2 * F**2))
+        return S - xi * np.mean(C**2 * F**3) / np.mean(B**2 * F**3)
+
+    grid = np.linspace(-12, 12, 2000)
+    sums = tau - np.mean((q + C) ** 2 / (C + q + np.exp(grid[:, None])) ** 2, axis=1)
+    signs = np.sign([excess(z) for z in grid])
+    (at,) = np.flatnonzero((sums[:-1] > 0) & (signs[:-1] > 0) & (signs[1:] < 0))
+    xi = np.exp(brentq(excess, grid[at], grid[at + 1], xtol=1e-15))
+    expected = xi * (tau - np.mean((q + C) / (C + q + xi))) / tau
+    for test in ("icl", "idg"):
+        found = theory.optimal_ridge(tau, alpha, np.inf, rho, test=test, tasks=C)
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("test", ["icl", "idg"])
+def test_best_ridge_of_isotropic_tasks(test):
+    rng = np.random.default_rng(3)
+    tau, alpha, kappa = 10 ** rng.uniform(-1, 1, (3, 20))
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rng.uniform(0.01, 2, 20)}
+    expected = theory.optimal_ridge(**point, test=test)
+    found = theory.optimal_ridge(**point, test=test, tasks=laws.isotropic())
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+# The worst law nearby --------------------------------------------------------------------------
+
+WORST = [
+    # Tasks, a point, and errors at r = 0.1, 0.5 and 1.5: simulated ones with their standard errors.
+    (laws.power_law(0.5, 60), (0.5, 2, 0.5, 0.1, 0.0), (1.614, 3.367, 11.85), (0.009, 0.04, 0.14)),
+    (
+        laws.two_level(0.25, 0.05 / 0.2875), (1, 3, 2, 0.1, 0.2),
+        (0.636, 1.537, 6.77), (0.004, 0.006, 0.06),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tasks", "point", "simulated", "bars"), WORST)
+def test_worst_error_of_fits(tasks, point, simulated, bars):
+    """At d = 60; what is left is of the order 1/d."""
+    found = structured.worst_error([0.1, 0.5, 1.5], *point, tasks=tasks)
+    assert np.all(np.abs(np.array(simulated) / found - 1) < 3 * np.array(bars) / found + 4 / 60)
+
+
+@given(spectra, taus, ratios, kappas, noises, ridges)
+def test_worst_error_of_the_mean_begins_with_its_error(values, tau, alpha, kappa, rho, lam):
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam}
+    radius = np.array([1e-7, 0.1, 1.0]) * np.mean(values) ** 0.5
+    none, near, far = structured.worst_error(radius, **point, tasks=values, trained=False)
+    # The error of the mean Γ is what is left of the IDG and the ICL error without their variance.
+    assert none < icl_error(**point, tasks=values) * (1 + 1e-6)
+    assert none < near < far
+    scaled = structured.worst_error(
+        radius * 3, **(point | {"rho": 9 * rho, "lam": 9 * lam}), tasks=9 * np.array(values),
+        trained=False,
+    )  # fmt: skip
+    assert scaled == pytest.approx(9 * np.array([none, near, far]), rel=1e-6)
+
+
+@pytest.mark.parametrize("kappa", [0.4, 3.0, np.inf])
+def test_worst_error_of_the_mean_is_that_of_its_matrix(kappa):
+    rng, d, r, x_alpha = np.random.default_rng(0), 400, 0.4, 2.0
+    C = np.repeat([1.75, 0.25], d // 2)
+    if np.isinf(kappa):
+        R = np.diag(C)
+    else:
+        k = round(kappa * d)
+        w = rng.standard_normal((k, d)) * C**0.5
+        R = w.T @ w / k
+    q = (0.1 + 1) / x_alpha
+    mean = R @ np.linalg.inv(R + q * np.eye(d))  # without ridge, at τ > 1
+    Q = (np.eye(d) - mean).T @ (np.eye(d) - mean)
+    floor = np.sum(mean**2) / d / x_alpha
+    values, vectors = np.linalg.eigh(Q + floor * np.eye(d))
+    shares = C @ vectors**2
+
+    def dual(log):
+        eta = values[-1] + np.exp(log)
+        return eta * r**2 + np.mean(shares * eta * values / (eta - values))
+
+    expected = 0.1 * (1 + floor) + minimize_scalar(dual, bounds=(-15, 10), method="bounded").fun
+    point = {"tau": 2.0, "alpha": x_alpha, "kappa": kappa, "rho": 0.1, "tasks": C}
+    found = structured.worst_error(r, **point, trained=False)
+    assert found == pytest.approx(expected, rel=1e-6 if np.isinf(kappa) else 5e-3)
+
+
+def test_a_small_ball_has_the_error_of_its_centre():
+    for point in ((0.5, 2.0, 0.5, 0.1), (2.0, 1.0, 3.0, 0.2, 0.3), (0.5, 3.0, np.inf, 0.1)):
+        error = icl_error(*point, tasks=[1.5, 0.5])
+        found = structured.worst_error(1e-6, *point, tasks=[1.5, 0.5])
+        assert found == pytest.approx(error, rel=1e-4 if np.isinf(point[2]) else 5e-3)
+    assert structured.worst_error(0.1, 1.0, 2.0, 1.0, 0.1) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: structured.alignment(0.0, 1.0), ValueError, "x must be positive"),
+        (lambda: structured.alignment(np.inf, 1.0), ValueError, "x must be positive and finite"),
+        (lambda: structured.worst_error(0.0, 2, 1, 1, 0.1), ValueError, "radius must be positive"),
+        (
+            lambda: structured.worst_error(1.0, 2, 1, 1, 0.1, seed=-1),
+            ValueError,
+            "seed must be an integer of at least 0",
+        ),
+        (
+            lambda: structured.worst_error(1.0, 2, 1, 1, 0.1, trained=1),
+            TypeError,
+            "trained must be True or False",
+        ),
+        (
+            lambda: theory.optimal_ridge(2, 1, 1, 0.1, test="idg", test_tasks=[1.0, 2.0]),
+            ValueError,
+            "test_tasks must be None for the pretraining tasks",
+        ),
+        (
+            lambda: theory.optimal_ridge(2, 1, 1, 0.1, negative=True, tasks=[1.0, 2.0]),
+            ValueError,
+            "negative must be False with laws",
+        ),
+    ],
+)
+def test_bad_arguments_of_others(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 @pytest.mark.parametrize(
@@ -349,8 +552,24 @@ def test_numbers_of_a_point_have_no_labels_and_broadcast(name):
         ),
         ({"tasks": ([1.0, 2.0], [-1.0, 1.0])}, ValueError, "tasks must have shares of at least 0"),
         ({"alpha": np.inf}, ValueError, "alpha must be positive and finite .*, got inf"),
-        ({"alpha_test": 1.0}, ValueError, "alpha_test must be left out .*, got 1.0"),
-        ({"rho_test": 0.0}, ValueError, "rho_test must be left out .*, got 0.0"),
+        ({"alpha_test": 0.0}, ValueError, "alpha_test must be positive"),
+        ({"rho_test": -0.1}, ValueError, "rho_test must be finite and at least 0"),
+        ({"test_tasks": [-1.0, 1.0]}, ValueError, "test_tasks must have eigenvalues of at least 0"),
+        ({"tokens": [0.0]}, ValueError, "tokens must have a positive eigenvalue"),
+        ({"tokens": "abc"}, TypeError, "tokens must hold real numbers"),
+        ({"tokens": [1.0, 0.0], "tasks": [0.0, 1.0]}, ValueError, "in the directions of the tok"),
+        ({"tokens": [1.0, 0.0], "test_tokens": [1.0, 1.0]}, ValueError, "test_tokens must be zero"),
+        (
+            {"tokens": np.diag([1.0, 2.0]), "test_tokens": np.array([[2.0, 1.0], [1.0, 2.0]])},
+            ValueError,
+            "test_tokens must commute with tokens",
+        ),
+        (
+            {"tasks": np.diag([1.0, 2.0, 3.0]), "tokens": np.diag([1.0, 2.0])},
+            ValueError,
+            "tokens must be in 3 dimensions",
+        ),
+        ({"d": 50}, ValueError, "tasks must be None at finite size, .* d = 50"),
         ({"tau": 0.0}, ValueError, "tau must be positive"),
         ({"kappa": -1.0}, ValueError, "kappa must be positive"),
         ({"rho": -0.1}, ValueError, "rho must be finite and at least 0"),
@@ -361,16 +580,3 @@ def test_bad_arguments(change, error, message):
     point = {"tasks": [1.0, 2.0], "tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": 0.1}
     with pytest.raises(error, match=message):
         theory.icl_error(**(point | change))
-
-
-@pytest.mark.parametrize(
-    ("nu", "d", "message"),
-    [
-        (0.0, 3, "nu must be positive"),
-        (np.inf, 3, "nu must be positive and finite"),
-        (1.0, 0, "d "),
-    ],
-)
-def test_bad_power_law(nu, d, message):
-    with pytest.raises(ValueError, match=message):
-        power_law_tasks(nu, d)
