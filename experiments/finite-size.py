@@ -2,7 +2,7 @@
 
 A curve in τ at κ = 0.5, α = 1 and ρ = 0.1 at d = 12, 24, 48 and 100; 24 points at d = 30 and 10 at
 d = 100, of all parameters and both ways to assign tasks; and four at d = 60 where the effect that
-is smallest elsewhere, that of mixed blocks, is half a per cent to one per cent of both errors. An
+is smallest elsewhere, that of mixed blocks, is 0.4 to 1.1 % of both errors. An
 hour on two cores.
 
 The curve has its points at fixed n/(d(d + 1)), which at finite d is what τ is in the limit.

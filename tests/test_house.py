@@ -397,6 +397,13 @@ def test_readme_has_links_that_work():
         assert link.startswith("https://") or (ROOT / link).exists(), link
 
 
+def test_public_docstrings_name_labels_of_the_book_as_their_source():
+    written = set(re.findall(r"^ *:label: (\S+)", "\n".join(pages().values()), re.MULTILINE))
+    for name, item in PUBLIC.items():
+        for source in re.findall(r"Source: (.*?)(?:\n\n|$)", inspect.getdoc(item) or "", re.DOTALL):
+            assert set(re.findall(r"\b(?:eq|lem|prop|thm)-\w+(?:-\w+)*", source)) <= written, name
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_docstring_has_an_example_that_runs(name):
     text = inspect.getdoc(PUBLIC[name])

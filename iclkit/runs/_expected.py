@@ -79,6 +79,8 @@ def beside(data: xr.Dataset, measure: Callable[..., Any]) -> xr.Dataset:
             found.setdefault(name, np.empty(len(groups)))[own] = means
     shape = columns[0].shape
     theory = {
-        f"{name}_theory": (columns[0].dims, means.reshape(shape)) for name, means in found.items()
+        f"{name}_theory": (columns[0].dims, means.reshape(shape))
+        for name, means in found.items()
+        if name in data  # a function in the wrapping of another may measure something else
     }
     return data.assign(theory)

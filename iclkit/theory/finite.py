@@ -72,8 +72,10 @@ def finite_size_coefficient(
         The part of c that comes by one effect, of these: "few contexts", "spread of tasks",
         "mixed blocks", "one task at a time", "length of a context", "its fluctuations",
         "assignment", "last coordinate", "length of a task", and "count", which is that of contexts
-        per d(d + 1) and not per d². All parts add up to c; for the error on the pretraining tasks,
-        each holds what it does to the fit, and to the leverage of a context that is added.
+        per d(d + 1) and not per d². All parts add up to c, at κ = ∞ to seven digits; for the error
+        on the pretraining tasks, each holds what it does to the fit, and to the leverage of a
+        context that is added. Of "assignment", a balanced one leaves nothing for new tasks, and for
+        those of pretraining that the context added is a whole one.
 
     Returns
     -------
@@ -138,11 +140,13 @@ def pole_strength(
     rho : float or array
         Variance of the label noise, at least 0.
     d : int or array, optional
-        Dimension; by default the limit. With it, A·(1 + c/d), and τ = n/(d(d + 1)).
+        Dimension; by default the limit. With it, A·(1 + c/d), and τ = n/(d(d + 1)); ℓ and k are
+        not rounded.
     test : {"icl", "idg"}
         The error on new tasks or on the pretraining tasks.
     assignment : {"uniform", "balanced"}
-        How contexts pick their task, which counts at a finite d only.
+        How contexts pick their task, which counts at a finite d only. Balanced is for many contexts
+        of each task.
     prior : {"sphere", "gaussian"}
         Law of the tasks, which counts at a finite d only.
 

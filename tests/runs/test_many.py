@@ -241,6 +241,16 @@ def test_sweep_says_what_the_theory_expects(tmp_path):
     assert f"{name}_theory" not in load(tmp_path / "x.nc")
 
 
+def test_sweep_says_nothing_of_what_is_not_measured():
+    @functools.wraps(linear_attention)
+    def gap(seed, **point):
+        errors = linear_attention(seed, **point)
+        return {"gap": errors["icl_error"] - errors["idg_error"]}
+
+    found = sweep(gap, POINT, seed=1, runs=(2, 2), workers=1)
+    assert set(found.data_vars) == {"gap", "gap_se", "gap_run", "runs"}
+
+
 def test_structured_runs_say_what_they_are(tmp_path):
     vectors = laws.vectors(np.random.default_rng(0).standard_normal((7, 12)))
     result = simulate(

@@ -194,6 +194,9 @@ def test_effects_add_up_and_are_where_they_should_be(test, assignment, prior):
     for effect in ("spread of tasks", "mixed blocks", "one task at a time"):
         fresh = finite_size_coefficient(*at[:2], 1e6, *at[3:], **kind, effect=effect)
         assert np.abs(parts[effect]).max() > 1e-3 > 10 * np.abs(fresh).max(), effect
+    many = (*at[:2], np.inf, *at[3:])
+    fresh = [finite_size_coefficient(*many, **kind, effect=e) for e in EFFECTS]
+    np.testing.assert_allclose(sum(fresh), finite_size_coefficient(*many, **kind), rtol=1e-7)
     # The count moves the limit, and nothing else does.
     error = {"icl": icl_error, "idg": idg_error}[test]
     step = 1e-5
