@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from iclkit.data._at import law_at
 from iclkit.theory.limit import icl_error, idg_error
 
 LAWS = ("tasks", "test_tasks", "tokens", "test_tokens")
@@ -24,25 +25,33 @@ def errors(
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    At a finite d there is no theory for laws and for λ < 0, and there are no digits close to
-    n = d(d + 1) without ridge.
+    At a finite d the theory has Gaussian tasks of any law, and no other laws; there is none for
+    λ < 0, and there are no digits close to n = d(d + 1) without ridge.
     """
     given = {name: value for name, value in others.items() if value is not None}
-    laws = {name for name in LAWS if given.pop(name, None) is not None}
+    laws = {name: given.pop(name) for name in LAWS if name in given}
     names = ("lam", *given)
     columns = np.broadcast_arrays(lam, *given.values())
-    covered = (columns[0] >= 0) & (not laws)
-    points = {name: column[covered] for name, column in zip(names, columns, strict=True)}
-    found = {}
-    with warnings.catch_warnings():
-        # It stands beside the runs, which show how good it is.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        if "alpha_test" in points:  # as a run has it, in whole tokens
-            points["alpha_test"] = np.rint(points["alpha_test"] * points["d"]) / points["d"]
+    points = dict(zip(names, columns, strict=True))
+    found = {name: np.full(columns[0].shape, np.nan) for name in ("icl_error", "idg_error")}
+    if laws.keys() - {"tasks"} or (laws and prior == "sphere"):
+        return found
+    if "alpha_test" in points:  # as a run has it, in whole tokens
+        points["alpha_test"] = np.rint(points["alpha_test"] * points["d"]) / points["d"]
+    for d in np.unique(points["d"]):
+        law = law_at("tasks", laws.get("tasks"), int(d))
+        if law is not None and law.vectors is not None:  # which are picked from a list
+            continue
+        here = (points["d"] == d) & (points["lam"] >= 0)
+        part = {name: column[here] for name, column in points.items()}
         for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
-            found[name] = np.full(covered.shape, np.nan)
-            known = functools.partial(error, assignment=assignment, prior=prior or "sphere")
-            found[name][covered] = _where_possible(known, points)
+            known = functools.partial(
+                error, assignment=assignment, prior=prior or "sphere", tasks=law
+            )
+            with warnings.catch_warnings():
+                # It stands beside the runs, which show how good it is.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                found[name][here] = _where_possible(known, part)
     return found
 
 

@@ -86,9 +86,10 @@ def simulate(
     xarray.Dataset
         `icl_error` and `idg_error` along `run`, exact for the Γ* of each run; what the theory
         predicts for their means at this d, `icl_error_theory` and `idg_error_theory`, inf for
-        n = d(d + 1) without ridge. They are missing where it does not: for laws, for λ < 0, or
-        without digits, as close to that n. The parameters that are given and the actual `n`, `k`
-        (n when every context has its own task) and `ell` are attributes, laws in words.
+        n = d(d + 1) without ridge. They are missing where it does not: for laws other than that of
+        Gaussian tasks, for λ < 0, or without digits, as close to that n. The parameters that are
+        given and the actual `n`, `k` (n when every context has its own task) and `ell` are
+        attributes, laws in words.
 
     Raises
     ------

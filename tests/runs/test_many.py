@@ -275,6 +275,24 @@ def test_other_test_contexts_have_a_theory():
             assert result[f"{name}_theory"] == expected
 
 
+def test_tasks_of_a_law_have_a_theory():
+    grid = {name: POINT[name] for name in ("tau", "alpha", "rho")}
+    grid |= {"kappa": 1.0, "d": [12, 16], "tasks": ["power_law(0.5)", "two_level(0.5, 0.5)"]}
+    found = sweep(linear_attention, grid, seed=1, runs=(2, 2), workers=1)
+    point = {name: POINT[name] for name in ("tau", "alpha", "rho")} | {"kappa": 1.0}
+    with warnings.catch_warnings(action="ignore"):
+        for d in grid["d"]:
+            made = laws.power_law(0.5, d), laws.two_level(0.5, 0.5)
+            for word, law in zip(grid["tasks"], made, strict=True):
+                here = found.sel(d=d, tasks=word)
+                assert here.icl_error_theory == pytest.approx(icl_error(**point, d=d, tasks=law))
+                assert here.idg_error_theory == pytest.approx(idg_error(**point, d=d, tasks=law))
+    one = simulate(**POINT, runs=2, tasks="power_law(0.5)")
+    assert one.icl_error_theory > 0
+    for change in ({"prior": "sphere"}, {"tokens": "power_law(0.5)"}):
+        assert "icl_error_theory" not in simulate(**POINT, runs=2, tasks="low_rank(0.5)", **change)
+
+
 def test_sweep_takes_laws_in_words(tmp_path):
     """An exponent as the axis, and a law that is bound; and what one run gives alone."""
     nus, tokens = [0.25, 0.5], np.linspace(0.5, 1.5, 6)
