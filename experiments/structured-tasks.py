@@ -2,9 +2,8 @@
 
 Every fit is tested on new tasks of its own law, of an isotropic one, and of its own with the
 spectrum in reverse order, and on its pretraining tasks. The first sweep has three spectra whose
-largest eigenvalue stays small beside d, and one where it does not; the second has a point where
-more tasks harm a test on the reversed spectrum; the third a spiky spectrum without ridge. Ten
-minutes on one core.
+largest eigenvalue stays small beside d; the second a point where more tasks harm a test on the
+reversed spectrum; the third a spiky spectrum without ridge. Ten minutes on one core.
 """
 
 import numpy as np
@@ -57,7 +56,13 @@ def on_three_laws(
 
 
 GRIDS = {
-    "": {"law": list(LAWS), "kappa": [0.25, 0.5, 1.0, 4.0], "tau": 1.0, "alpha": 5.0, "lam": 0.1},
+    "": {
+        "law": list(LAWS)[:3],
+        "kappa": [0.25, 0.5, 1.0, 4.0],
+        "tau": 1.0,
+        "alpha": 5.0,
+        "lam": 0.1,
+    },
     "-harm": {"law": "two levels", "kappa": [0.25, 4.0], "tau": 1.0, "alpha": 2.0, "lam": 0.3},
     "-spiky": {"law": "power law 1.5", "kappa": 2.0, "tau": 2.0, "alpha": 5.0, "lam": 0.0},
 }
@@ -68,7 +73,7 @@ for name, grid in GRIDS.items():
         f"book/data/structured-tasks{name}.nc",
         name="on_three_laws",
         seed=1,
-        precision=0.005,
+        precision=0.008 if name == "-spiky" else 0.005,
         runs=(20, 600),
         workers=1,
     )
