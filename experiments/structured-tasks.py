@@ -3,7 +3,7 @@
 Every fit is tested on new tasks of its own law, of an isotropic one, and of its own with the
 spectrum in reverse order, and on its pretraining tasks. The first sweep has three spectra whose
 largest eigenvalue stays small beside d; the second a point where more tasks harm a test on the
-reversed spectrum; the third a spiky spectrum without ridge. Ten minutes on one core.
+reversed spectrum; the third a spiky spectrum without ridge. Twenty minutes on one busy core.
 """
 
 import numpy as np
