@@ -13,7 +13,7 @@ arXiv:2405.11751. Sources of formulas, such as eq-icl-error, are labels in the b
 
 The names that most people need are here as well: `icl_error`, `idg_error`, `optimal_ridge`,
 `optimal_context`, `critical_noise`, `effective_ridge` and `stieltjes` of `theory`, `fit_gamma` and
-`fit_gamma_path` of `fits`, and `simulate` of `runs`.
+`fit_gamma_path` of `fits`, and `simulate` and `predict` of `runs`.
 """
 
 from importlib import import_module

@@ -148,7 +148,8 @@ def test_notebook_imports_what_comes_with_the_extra_for_the_book(path):
     nodes = [node for c in code_cells(path) for node in ast.walk(ast.parse(c.source))]
     names = {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
     names |= {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
-    assert {name.partition(".")[0] for name in names} - there == set()
+    of = {"sklearn": "scikit-learn"}  # what is imported under another name
+    assert {of.get(m, m) for m in (name.partition(".")[0] for name in names)} - there == set()
 
 
 FOLDED = {"hide-input", "hide-cell"}

@@ -1,5 +1,8 @@
 from ._store import load
 from .many import simulate, sweep
 from .one import linear_attention
+from .own import contexts_needed, predict, tokens_needed
 
-__all__ = ["linear_attention", "load", "simulate", "sweep"]
+__all__ = [
+    "contexts_needed", "linear_attention", "load", "predict", "simulate", "sweep", "tokens_needed",
+]  # fmt: skip
