@@ -168,7 +168,7 @@ def hard_points(count, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_coefficients_agree_with_40_digits(seed):
-    for point in hard_points(5, seed):
+    for point in hard_points(10, seed):
         for test, exact in zip(("icl", "idg"), exact_coefficients(**point), strict=True):
             found = finite_size_coefficient(**point, test=test)
             lost = 1e-16 / (point["tau"] - 1) ** 2
