@@ -204,10 +204,10 @@ def predict(
     Notes
     -----
     The limit theory at n/(d(d + 1)) contexts per parameter, without the next order in 1/d, which
-    `iclkit.theory.icl_error` has for Gaussian tasks of a law. Given tasks and isotropic tokens, errors on new tasks of their law follow
-    without its covariance: their alignment is tr C(R + x)⁻¹ = D/(1 − D/κ) with D = tr R(R + x)⁻¹,
-    for the listed tasks' own R. With `tokens`, C is R where it is needed. Source: eq-own-alignment
-    in the book.
+    `iclkit.theory.icl_error` has for Gaussian tasks of a law. Given tasks and isotropic tokens,
+    errors on new tasks of their law follow without its covariance: their alignment is
+    tr C(R + x)⁻¹ = D/(1 − D/κ) with D = tr R(R + x)⁻¹, for the listed tasks' own R. With `tokens`,
+    C is R where it is needed. Source: eq-own-alignment in the book.
 
     Examples
     --------
