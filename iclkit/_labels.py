@@ -43,6 +43,8 @@ def unlabelled(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarr
         plain = np.asanyarray(value)
     except ValueError:
         raise ValueError(f"{name} must be an array, got a nested list of several lengths") from None
+    except Exception as problem:  # whatever the reason is, it is no array
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}: {problem}") from None
     with np.errstate(over="ignore"):  # in the sum that shows that all are finite
         array: np.ndarray = _validate.array(name, plain, shape)
     return array

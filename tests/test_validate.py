@@ -37,6 +37,7 @@ MOMENTS = moments.population_moments(D, 3, 0.1)
 STREAMS = backend.streams(0)
 FIT = fit.fit_gamma(X, H, Y)
 T = np.array([1.0, 2.0, 3.0])
+LAW = np.array([1.0, 2.0])
 AX = plt.figure().subplots()
 
 # What is right; every other function of these modules is missing here, see below.
@@ -57,15 +58,16 @@ RIGHT = {
     cost.eigen_operations: {"size": 4},
     krylov.conjugate_gradients: {"operator": lambda z: z, "rhs": Y, "shifts": (0.0, 1.0),
                                  "rtol": 1e-5, "maxiter": 9, "norm": None},
-    moments.conditional_moments: {"w": X[0], "ell": 3, "rho": 0.1},
-    moments.task_moments: {"tasks": X, "ell": 3, "rho": 0.1},
-    moments.population_moments: {"d": D, "ell": 3, "rho": 0.1, "prior": "sphere"},
+    moments.conditional_moments: {"w": X[0], "ell": 3, "rho": 0.1, "tokens": LAW},
+    moments.task_moments: {"tasks": X, "ell": 3, "rho": 0.1, "tokens": LAW},
+    moments.population_moments: {"d": D, "ell": 3, "rho": 0.1, "prior": "sphere", "tasks": LAW,
+                                 "tokens": LAW},
     moments.prediction_error: {"gamma": GAMMA, "moments": MOMENTS},
     moments.optimal_gamma: {"moments": MOMENTS, "ridge": 0.1},
-    contexts.draw_contexts: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS},
-    contexts.draw_statistics: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS},
+    contexts.draw_contexts: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW},
+    contexts.draw_statistics: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW},
     contexts.context_statistic: {"tokens": np.ones((N, 3, D)), "labels": np.ones((N, 3))},
-    tasks.draw_tasks: {"k": 3, "d": D, "rng": RNG, "prior": "sphere"},
+    tasks.draw_tasks: {"k": 3, "d": D, "rng": RNG, "prior": "sphere", "tasks": LAW},
     tasks.assign_tasks: {"n": N, "k": 3, "rng": RNG, "assignment": "uniform"},
     backend.namespace: {"device": "cpu"},
     backend.to_numpy: {"array": X},
@@ -84,7 +86,12 @@ RIGHT = {
 }  # fmt: skip
 # Wrong for every argument but those that are named; kinds that look like what is wanted, too.
 GARBAGE = {
-    "none": (None, "dtype norm rows label device error"),
+    "none": (
+        None,
+        "dtype norm rows label device error prior draw_tasks.tasks population_moments.tasks "
+        "conditional_moments.tokens task_moments.tokens population_moments.tokens "
+        "draw_contexts.tokens draw_statistics.tokens",
+    ),
     "complex": (1j, "to_numpy.array"),
     "word": ("abc", "name label"),
     "empty": ("", "name label"),
