@@ -18,7 +18,7 @@ def law_of(tasks: Any) -> tuple[Law | None, float]:
     if tasks is None:
         return None, 1.0
     law = _structured.checked_law(tasks, None, None, None)
-    return law._replace(task_unit=1.0), law.unit
+    return law, law.unit
 
 
 def limits(
@@ -31,7 +31,8 @@ def limits(
     alpha_test: np.ndarray,
     rho_test: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both errors."""
+    """Return both errors, of numbers in the unit of the law."""
+    law = law._replace(task_unit=1.0)
     return _structured.errors(law, [tau, alpha, kappa, rho, lam], alpha_test, rho_test)
 
 
