@@ -82,6 +82,11 @@ def _warn_of(own: _Own, tokens: Any, kappa: Any) -> None:
             "FewDirectionsWarning",
             FewDirectionsWarning,
         )
+    if own.k == own.d and np.allclose(own.w, own.w.T, rtol=1e-12, atol=0.0):
+        _warn(
+            "tasks are a symmetric matrix, and each of its rows is taken for a task: a covariance "
+            "is for iclkit.theory.icl_error"
+        )
     if own.k < _FEW:
         _warn(f"with {own.k} tasks, errors differ from list to list by more than the theory tells")
     if own.tokens is not None and len(tokens) < _MANY * own.d:
@@ -463,16 +468,20 @@ def _needed(
 
     numbers = np.unique(np.maximum(np.rint(np.append(_RATIOS, _ENDLESS) * unit), 1.0))
     errors, ridges = error(numbers)
-    if np.any(np.isnan(errors)):
-        # The list tells nothing of long contexts, and there the error has no end to be seen.
-        known = ~np.isnan(errors)
-        if not known.any():
-            raise ValueError(
-                f"tasks must tell of the law that they are a sample of, got {own.k} of {kappa:g} d"
-            )
-        numbers, errors, ridges = numbers[known], errors[known], ridges[known]
+    # A short list tells nothing of long contexts, and there the error has no end to be seen.
+    known = ~np.isnan(errors)
+    if not known.any():
+        raise ValueError(
+            f"tasks must tell of the law that they are a sample of, got {own.k} of {kappa:g} d"
+        )
+    numbers, errors, ridges = numbers[known], errors[known], ridges[known]
     least = int(errors.argmin())
     enough = np.flatnonzero(errors[:-1] <= target)
+    if not enough.size and not known.all():
+        raise ValueError(
+            f"tasks must tell of errors down to the target {target:g}, got {own.k} of {kappa:g} d, "
+            f"which tell of none below {errors[least]:.3g}"
+        )
     if not enough.size:
         return _Need(np.inf, target, errors[least], ridges[least], errors[least])
     high = float(numbers[enough[0]])

@@ -71,14 +71,18 @@ def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setti
     C_t = C if test_tasks is None else as_law("test_tasks", test_tasks)
     S = isotropic() if tokens is None else as_law("tokens", tokens)
     S_t = S if test_tokens is None else as_law("test_tokens", test_tokens)
-    known = {law.d for law in (C, S) if law.d is not None}
     laws = {"tokens": S, "test_tokens": S_t, "tasks": C, "test_tasks": C_t}
+    known = {name: law.d for name, law in laws.items() if law.d is not None}
+    d = max(known.values(), default=None)
+    for name, size in known.items():
+        if size != d:
+            raise ValueError(f"{name} must be in {d} dimensions as the other laws, got {size}")
     if all(law.basis is None or _constant(law) for law in laws.values()):
         flat = [Law(law.values[:1], np.ones(1)) if _constant(law) else law for law in laws.values()]
         weights, values = meet(*flat)
     else:
         weights, values = _turned(laws)
-    return _in_units(weights, values, max(known, default=np.inf))
+    return _in_units(weights, values, np.inf if d is None else d)
 
 
 def meet(*laws: Law) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -114,11 +118,7 @@ def _constant(law: Law) -> bool:
 
 def _turned(laws: dict[str, Law]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the laws in the basis of the tokens; tasks as a matrix where they don't commute."""
-    sizes = {name: len(law.basis) for name, law in laws.items() if law.basis is not None}
-    d = max(sizes.values())
-    for name, size in sizes.items():
-        if size != d:
-            raise ValueError(f"{name} must be in {d} dimensions as the other laws, got {size}")
+    d = next(len(law.basis) for law in laws.values() if law.basis is not None)
     C = {name: matrix(law, d) for name, law in laws.items()}
     fixed = [name for name in ("tokens", "test_tokens", "tasks") if not _constant(laws[name])]
     if not _commute(C["tokens"], C["test_tokens"]):
