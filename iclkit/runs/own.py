@@ -160,8 +160,8 @@ def predict(
         Task vectors w, one a row and at least 2, with labels y = ⟨x, w⟩ + noise. Nothing is
         centred or normalised.
     tau : float or sequence
-        Pretraining contexts τ = n/d², with n rounded to at least 1. Two sequences, and more, make
-        a grid, as in `iclkit.runs.sweep`.
+        Pretraining contexts τ = n/d², with n rounded to at least 1; the formulas of the limit take
+        n/(d(d + 1)) for it. Two sequences, and more, make a grid, as in `iclkit.runs.sweep`.
     alpha : float or sequence
         Context length α = ℓ/d, with ℓ rounded to at least 1.
     rho : float or sequence
@@ -170,7 +170,7 @@ def predict(
         By default pretraining uses exactly the tasks that are given. With a number in (0, inf], it
         uses κd tasks of the law that these are a sample of.
     lam : float or sequence
-        Ridge λ, at least 0.
+        Ridge λ, at least 0; also an `xarray.DataArray` along other parameters, as `icl_ridge` is.
     tokens : array of shape (m, d), optional
         Samples of the tokens x, as they are in y = ⟨x, w⟩ + noise. By default x ~ N(0, I/d). With
         them a point takes seconds for d = 25, and a minute for d = 100.
@@ -204,7 +204,8 @@ def predict(
         some per cent.
     RuntimeWarning
         If there are few tasks; if n is close to the pole at d(d + 1) without ridge; if k tasks do
-        not tell what κd > k of them would do; if a covariance is that of few samples.
+        not tell what κd > k of them would do; if a covariance is that of few samples, or seems to
+        be given for tasks.
 
     Notes
     -----
