@@ -16,6 +16,7 @@ from iclkit.data.laws import Law, as_law, isotropic, matrix
 # No two eigenvalues of different matrices agree in a sum with these factors, but by design.
 _GENERIC = (1.0, 0.7548776662466927, 0.5698402909980532)
 _ROUNDING = 1e-12
+_LEAST = 1e-75  # eigenvalue of tokens next to their mean; beyond it products leave the floats
 
 
 class Setting(NamedTuple):
@@ -165,6 +166,11 @@ def _in_units(weights: np.ndarray, values: list[np.ndarray], d: float) -> Settin
     if not b > 0:
         raise ValueError("tasks must have a part in the directions of the tokens, got none")
     s, s_t, C, C_t = s / a, s_t / a, C / b, C_t / b
+    if s.min() < _LEAST:
+        raise ValueError(
+            f"tokens must have eigenvalues of 0, or of at least {_LEAST:g} times their mean, got "
+            f"{s.min() * a}"
+        )
     square = float(weights @ (s * C) ** 2 if C.ndim == 1 else np.mean(s * (C**2 @ s)))
     effective = rank * d * float(weights @ (s * diagonal / b)) ** 2 / square
     flat = bool(np.all(s == s[0]) and np.all(s_t == s) and C.ndim == 1)
