@@ -349,9 +349,9 @@ def as_law(name: str, value: Any) -> Law:
             f"{name} must be a law, got {value!r}: words are for simulations, and otherwise "
             "iclkit.data.laws makes laws"
         )
-    if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[0]) == 1:
+    if isinstance(value, tuple) and len(value) == 2 and _is_row(value[0]):
         return _spectrum(name, f"{name}[1]", *value)
-    if isinstance(value, list | tuple) and value and np.ndim(value[0]) == 1:
+    if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
         raise ValueError(
             f"{name} must be an array if it is a matrix, or a tuple of eigenvalues and their "
             f"shares, got a nested {type(value).__name__}"
@@ -455,6 +455,13 @@ def _spectrum(name: str, named: str, values: Any, weights: Any) -> Law:
         C, share / C.size, None, d
     )  # fmt: skip
     return _checked_mean(name, law)
+
+
+def _is_row(value: Any) -> bool:
+    try:
+        return bool(np.ndim(value) == 1)
+    except ValueError:  # a nested list of several lengths
+        return False
 
 
 def _checked_mean(name: str, law: Law) -> Law:

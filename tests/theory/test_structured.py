@@ -585,6 +585,7 @@ def test_bad_arguments_of_others(call, error, message):
             "tasks must be a law in d = 50 dimensions, got one in 30",
         ),
         ({"tokens": [1e-80, 1.0]}, ValueError, "tokens must have eigenvalues of 0, or of at least"),
+        ({"tasks": ([[1.0], [1.0, 2.0]], [1.0, 1.0])}, ValueError, "tasks must be an array if"),
         ({"tasks": "low_rank(0.5)"}, TypeError, "tasks must be a law, got 'low_rank"),
         ({"tasks": [[2.0, 1.0], [1.0, 2.0]]}, ValueError, "tasks must be an array if it is a mat"),
         ({"tasks": np.ones((5, 3))}, ValueError, "go through iclkit.data.laws.vectors"),
