@@ -44,7 +44,8 @@ def _named(name: str, word: str, d: int) -> Law:
         if called is None or called[1] not in _NAMED:
             raise ValueError("there is no such law")
         return _NAMED[called[1]](d, *map(float, called[2].split(",") if called[2] else ()))
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError) as error:
+        problem = "it has other numbers" if isinstance(error, TypeError) else error
         raise ValueError(
             f"{name} must be a law, or in words isotropic, power_law(nu), low_rank(share) or "
             f"two_level(share, low) with numbers, got {word!r}: {problem}"

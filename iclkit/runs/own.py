@@ -82,6 +82,11 @@ def _warn_of(own: _Own, tokens: Any, kappa: Any) -> None:
             "FewDirectionsWarning",
             FewDirectionsWarning,
         )
+    if own.k == own.d and np.allclose(own.w, own.w.T, rtol=1e-12, atol=0.0):
+        _warn(
+            "tasks are a symmetric matrix, and each of its rows is taken for a task: a covariance "
+            "is for iclkit.theory.icl_error"
+        )
     if own.k < _FEW:
         _warn(f"with {own.k} tasks, errors differ from list to list by more than the theory tells")
     if own.tokens is not None and len(tokens) < _MANY * own.d:
@@ -155,8 +160,8 @@ def predict(
         Task vectors w, one a row and at least 2, with labels y = ⟨x, w⟩ + noise. Nothing is
         centred or normalised.
     tau : float or sequence
-        Pretraining contexts τ = n/d², with n rounded to at least 1. Two sequences, and more, make
-        a grid, as in `iclkit.runs.sweep`.
+        Pretraining contexts τ = n/d², with n rounded to at least 1; the formulas of the limit take
+        n/(d(d + 1)) for it. Two sequences, and more, make a grid, as in `iclkit.runs.sweep`.
     alpha : float or sequence
         Context length α = ℓ/d, with ℓ rounded to at least 1.
     rho : float or sequence
@@ -165,7 +170,7 @@ def predict(
         By default pretraining uses exactly the tasks that are given. With a number in (0, inf], it
         uses κd tasks of the law that these are a sample of.
     lam : float or sequence
-        Ridge λ, at least 0.
+        Ridge λ, at least 0; also an `xarray.DataArray` along other parameters, as `icl_ridge` is.
     tokens : array of shape (m, d), optional
         Samples of the tokens x, as they are in y = ⟨x, w⟩ + noise. By default x ~ N(0, I/d). With
         them a point takes seconds for d = 25, and a minute for d = 100.
@@ -199,7 +204,8 @@ def predict(
         some per cent.
     RuntimeWarning
         If there are few tasks; if n is close to the pole at d(d + 1) without ridge; if k tasks do
-        not tell what κd > k of them would do; if a covariance is that of few samples.
+        not tell what κd > k of them would do; if a covariance is that of few samples, or seems to
+        be given for tasks.
 
     Notes
     -----
@@ -463,16 +469,20 @@ def _needed(
 
     numbers = np.unique(np.maximum(np.rint(np.append(_RATIOS, _ENDLESS) * unit), 1.0))
     errors, ridges = error(numbers)
-    if np.any(np.isnan(errors)):
-        # The list tells nothing of long contexts, and there the error has no end to be seen.
-        known = ~np.isnan(errors)
-        if not known.any():
-            raise ValueError(
-                f"tasks must tell of the law that they are a sample of, got {own.k} of {kappa:g} d"
-            )
-        numbers, errors, ridges = numbers[known], errors[known], ridges[known]
+    # A short list tells nothing of long contexts, and there the error has no end to be seen.
+    known = ~np.isnan(errors)
+    if not known.any():
+        raise ValueError(
+            f"tasks must tell of the law that they are a sample of, got {own.k} of {kappa:g} d"
+        )
+    numbers, errors, ridges = numbers[known], errors[known], ridges[known]
     least = int(errors.argmin())
     enough = np.flatnonzero(errors[:-1] <= target)
+    if not enough.size and not known.all():
+        raise ValueError(
+            f"tasks must tell of errors down to the target {target:g}, got {own.k} of {kappa:g} d, "
+            f"which tell of none below {errors[least]:.3g}"
+        )
     if not enough.size:
         return _Need(np.inf, target, errors[least], ridges[least], errors[least])
     high = float(numbers[enough[0]])

@@ -38,7 +38,7 @@ def error(
     size = _validate.counts("d", d)
     if tasks is not None and form == "hybrid":
         raise ValueError("form must be exp or linear where tasks are given, got 'hybrid'")
-    law, unit = _spectrum.law_of(tasks)
+    law, unit = _spectrum.law_of(tasks, size)
     rho, lam = rho / unit, lam / unit
     other: Any = other_test(alpha_test, rho_test, unit)
     size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)

@@ -217,7 +217,8 @@ def corrections(
     both = 2 * L_2 * scatter * at.tr(state.by_w * C**2)
     both = both + scatter * scatter / room * (1 if law is None else float(law.weights @ C**2))
     task = by_trace * tt - nu * (v * v) * both
-    held = constant(ridge) + scale**2 * kappa * a
+    # The last coordinate of h is a square: in units of the law, its column has another ridge.
+    held = constant(ridge if law is None else ridge / law.unit) + scale**2 * kappa * a
     omega = _beside(
         few, spread, mixed, single, kappa * nu * length, -nu * twice,
         -0.5 * uniform * kappa * (nu * x / room), held.log(), gaussian * kappa * task,

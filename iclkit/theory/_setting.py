@@ -16,6 +16,7 @@ from iclkit.data.laws import Law, as_law, isotropic, matrix
 # No two eigenvalues of different matrices agree in a sum with these factors, but by design.
 _GENERIC = (1.0, 0.7548776662466927, 0.5698402909980532)
 _ROUNDING = 1e-12
+_LEAST = 1e-75  # eigenvalue of tokens next to their mean; beyond it products leave the floats
 
 
 class Setting(NamedTuple):
@@ -71,14 +72,18 @@ def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setti
     C_t = C if test_tasks is None else as_law("test_tasks", test_tasks)
     S = isotropic() if tokens is None else as_law("tokens", tokens)
     S_t = S if test_tokens is None else as_law("test_tokens", test_tokens)
-    known = {law.d for law in (C, S) if law.d is not None}
     laws = {"tokens": S, "test_tokens": S_t, "tasks": C, "test_tasks": C_t}
+    known = {name: law.d for name, law in laws.items() if law.d is not None}
+    d = max(known.values(), default=None)
+    for name, size in known.items():
+        if size != d:
+            raise ValueError(f"{name} must be in {d} dimensions as the other laws, got {size}")
     if all(law.basis is None or _constant(law) for law in laws.values()):
         flat = [Law(law.values[:1], np.ones(1)) if _constant(law) else law for law in laws.values()]
         weights, values = meet(*flat)
     else:
         weights, values = _turned(laws)
-    return _in_units(weights, values, max(known, default=np.inf))
+    return _in_units(weights, values, np.inf if d is None else d)
 
 
 def meet(*laws: Law) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -114,11 +119,7 @@ def _constant(law: Law) -> bool:
 
 def _turned(laws: dict[str, Law]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the laws in the basis of the tokens; tasks as a matrix where they don't commute."""
-    sizes = {name: len(law.basis) for name, law in laws.items() if law.basis is not None}
-    d = max(sizes.values())
-    for name, size in sizes.items():
-        if size != d:
-            raise ValueError(f"{name} must be in {d} dimensions as the other laws, got {size}")
+    d = next(len(law.basis) for law in laws.values() if law.basis is not None)
     C = {name: matrix(law, d) for name, law in laws.items()}
     fixed = [name for name in ("tokens", "test_tokens", "tasks") if not _constant(laws[name])]
     if not _commute(C["tokens"], C["test_tokens"]):
@@ -165,6 +166,11 @@ def _in_units(weights: np.ndarray, values: list[np.ndarray], d: float) -> Settin
     if not b > 0:
         raise ValueError("tasks must have a part in the directions of the tokens, got none")
     s, s_t, C, C_t = s / a, s_t / a, C / b, C_t / b
+    if s.min() < _LEAST:
+        raise ValueError(
+            f"tokens must have eigenvalues of 0, or of at least {_LEAST:g} times their mean, got "
+            f"{s.min() * a}"
+        )
     square = float(weights @ (s * C) ** 2 if C.ndim == 1 else np.mean(s * (C**2 @ s)))
     effective = rank * d * float(weights @ (s * diagonal / b)) ** 2 / square
     flat = bool(np.all(s == s[0]) and np.all(s_t == s) and C.ndim == 1)

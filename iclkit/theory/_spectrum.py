@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from iclkit.data.laws import as_law
 from iclkit.theory import _levels, _structured
 from iclkit.theory._setting import Setting
 from iclkit.theory._shrinkage import trace
@@ -13,12 +14,16 @@ from iclkit.theory._shrinkage import trace
 Law: TypeAlias = Setting
 
 
-def law_of(tasks: Any) -> tuple[Law | None, float]:
+def law_of(tasks: Any, sizes: np.ndarray | None = None) -> tuple[Law | None, float]:
     """Return the law of the tasks, and the mean of its spectrum, the unit of all errors."""
     if tasks is None:
         return None, 1.0
+    d = as_law("tasks", tasks).d
+    if d is not None and sizes is not None and np.any(sizes != d):
+        other = sizes[sizes != d].flat[0]
+        raise ValueError(f"tasks must be a law in d = {other:g} dimensions, got one in {d}")
     law = _structured.checked_law(tasks, None, None, None)
-    return law._replace(task_unit=1.0), law.unit
+    return law, law.unit
 
 
 def limits(
@@ -31,7 +36,8 @@ def limits(
     alpha_test: np.ndarray,
     rho_test: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both errors."""
+    """Return both errors, of numbers in the unit of the law."""
+    law = law._replace(task_unit=1.0)
     return _structured.errors(law, [tau, alpha, kappa, rho, lam], alpha_test, rho_test)
 
 

@@ -173,7 +173,8 @@ def icl_error(
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
         in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
-        pole, for d·|n/(d(d + 1)) − 1| of order one or less.
+        pole, for d·|n/(d(d + 1)) − 1| of order one or less. Units of labels count then if a ridge
+        acts, as h has their squares, too.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.
@@ -279,7 +280,8 @@ def idg_error(
     d : int or array, optional
         Dimension, at least 1; by default the limit. At a finite d the error is that of first order
         in 1/d, with n = τd², ℓ and k rounded as in `iclkit.simulate`. It does not hold close to the
-        pole, for d·|n/(d(d + 1)) − 1| of order one or less.
+        pole, for d·|n/(d(d + 1)) − 1| of order one or less. Units of labels count then if a ridge
+        acts, as h has their squares, too.
     assignment : {"uniform", "balanced"}
         How contexts pick their task, see `iclkit.data.assign_tasks`; in the limit it does not
         count.

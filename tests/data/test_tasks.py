@@ -92,7 +92,10 @@ def test_a_word_is_a_law(word, law):
     ("change", "message"),
     [
         ({"tasks": "cube"}, "tasks must be a law, or in words isotropic, .* got 'cube'"),
-        ({"tasks": "power_law"}, "tasks must be a law, or in words .* got 'power_law'"),
+        (
+            {"tasks": "power_law"},
+            "tasks must be a law, or in words .* got 'power_law': it has other",
+        ),
         ({"tasks": "power_law(a)"}, r"got 'power_law\(a\)'"),
         ({"tasks": "power_law(nan)"}, r"got 'power_law\(nan\)': nu must be positive"),
         ({"tasks": "low_rank(2)"}, r"got 'low_rank\(2\)': share must be at most 1, got 2"),

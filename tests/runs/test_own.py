@@ -112,6 +112,7 @@ def test_target_below_the_floor_is_said_to_be():
         (W[:60], {"kappa": np.inf, "alpha": 1e3}, RuntimeWarning, "do not tell"),
         (SMALL, {"tokens": WHITE[:72]}, RuntimeWarning, "72 samples in 24"),
         (SMALL[:200], {"tokens": WHITE}, RuntimeWarning, "200 vectors in 24"),
+        (SMALL.T @ SMALL / 480, {}, RuntimeWarning, "tasks are a symmetric matrix"),
     ],
 )
 def test_what_the_theory_does_not_cover_is_said(tasks, more, category, said):
@@ -166,3 +167,11 @@ def test_bad_input_is_refused_by_its_name(tasks, more, error, said):
 def test_bad_needs_are_refused_by_their_name(more, error, said):
     with pytest.raises(error, match=said):
         contexts_needed(W, **({"target": 1.0, "alpha": 1.0, "rho": 0.1} | more))
+
+
+def test_a_list_that_tells_too_little_sets_no_floor():
+    with (
+        pytest.warns(RuntimeWarning, match="with 12 tasks"),
+        pytest.raises(ValueError, match="tasks must tell of errors down to the target 0.2, got 12"),
+    ):
+        tokens_needed(W[:12, :30], 0.2, tau=4.0, rho=0.1, kappa=np.inf)

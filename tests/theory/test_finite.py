@@ -14,6 +14,7 @@ from iclkit.data import (
     assign_tasks,
     draw_statistics,
     draw_tasks,
+    laws,
     prediction_error,
     task_moments,
 )
@@ -365,15 +366,31 @@ def test_one_eigenvalue_is_isotropic(tau, alpha, kappa, rho, lam, other):
 
 
 @settings(max_examples=20)
-@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO, lam=LAM)
-def test_units_of_tasks_are_free(tau, alpha, kappa, rho, lam):
+@given(tau=st.floats(1.05, 20), alpha=ALPHA, kappa=KAPPA, rho=RHO)
+def test_units_of_tasks_are_free_where_no_ridge_acts(tau, alpha, kappa, rho):
     values, shares = LAW
     for test in ("icl", "idg"):
-        one = finite_size_coefficient(tau, alpha, kappa, rho, lam, test=test, tasks=LAW)
+        one = finite_size_coefficient(tau, alpha, kappa, rho, test=test, tasks=LAW)
         other = finite_size_coefficient(
-            tau, alpha, kappa, 3 * rho, 3 * lam, test=test, tasks=(3 * values, shares)
+            tau, alpha, kappa, 3 * rho, test=test, tasks=(3 * values, shares)
         )
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(("tau", "lam"), [(2.0, 3.0), (2.0, 0.3), (0.5, 0.0)])
+def test_units_count_for_the_ridge_of_the_last_column(tau, lam):
+    # The last entry of h is a square, so that in other units its column has another ridge.
+    d, means, told = 20, [], []
+    for unit in (0.01, 100.0):
+        point = {"tau": tau, "alpha": 1.0, "kappa": 1.0, "rho": 0.1 * unit, "lam": lam * unit}
+        point["tasks"] = laws.isotropic(unit)
+        errors = [runs.linear_attention(seed, d=d, **point)["icl_error"] for seed in range(16)]
+        means.append(np.array(errors) / unit)
+        told.append(icl_error(d=d, **point) / unit)
+    seen, said = means[1] - means[0], told[1] - told[0]
+    assert said > 0.04
+    # What is left is of the next order, a share of a few in d.
+    assert abs(seen.mean() / said - 1) < 6 / d + 3 * seen.std(ddof=1) / 4 / said
 
 
 @settings(max_examples=20)
