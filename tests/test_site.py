@@ -138,7 +138,9 @@ def test_page(browser, page):
         for fault in ("broken", "unset", "cut", "stops", "undrawn", "nameless", "empty"):
             assert report[fault] == [], fault
     if page in CHAPTERS:
+        visit(browser, "about:blank")
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", ON_DESK)
+        visit(browser, (SITE / page).as_uri())
         first, code = browser.execute_async_script(ORDER)
         assert first < 1.5, "the first figure comes late"
         assert code < 1 / 3, "a third of the page is code"
