@@ -129,7 +129,6 @@ only what is wider still scrolls, with a shadow at its edge. */
   };
 
   const fitDisplay = (item, box) => {
-    box.classList.remove("number-below");
     let node = item.typesetRoot;
     let room = node.clientWidth;
     let width = widthOf(node);
@@ -178,20 +177,24 @@ only what is wider still scrolls, with a shadow at its edge. */
   const fit = () => {
     if (document.documentElement.clientWidth === fitted) return;
     fitted = document.documentElement.clientWidth;
+    // First all that changes the page, and then all that measures it: between the two it is laid
+    // out, which takes long enough to be done once, and not for each formula.
+    const all = [];
     for (const item of MathJax.startup.document.math) {
       const box = item.typesetRoot?.closest(".math");
-      if (!box || !item.typesetRoot.getClientRects().length) continue; // or within what is folded
-      box.classList.remove("broken");
-      if (item.original) replace(item, item.original);
-      item.original = item.typesetRoot;
-      item.typesetRoot.style.fontSize = "";
-      if (item.display) fitDisplay(item, box);
+      if (!box) continue;
+      all.push([item, box]);
+      box.classList.remove("broken", "number-below");
+      if (!item.original) continue;
+      if (item.typesetRoot !== item.original || item.extra?.length) replace(item, item.original);
+      item.original.style.fontSize = "";
     }
+    const seen = all.filter(([item]) => item.typesetRoot.getClientRects().length); // and not folded
+    seen.forEach(([item]) => (item.original = item.typesetRoot));
+    seen.filter(([item]) => item.display).forEach((pair) => fitDisplay(...pair));
+    const within = seen.filter(([item]) => !item.display);
     // Twice, as breaking one formula moves those after it.
-    for (const item of [...MathJax.startup.document.math, ...MathJax.startup.document.math]) {
-      const box = item.original && !item.display && item.typesetRoot.closest(".math");
-      if (box) fitInline(item, box);
-    }
+    [...within, ...within].forEach((pair) => fitInline(...pair));
   };
 
   const again = () => ((fitted = 0), fit());
