@@ -68,7 +68,12 @@ def _unknown(measure: Callable[..., Any], reason: str) -> TypeError:
 
 
 def _bound(values: Mapping[str, Any]) -> str:
-    plain = {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
+    plain = {
+        name: value.item()
+        if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
+        else value
+        for name, value in values.items()
+    }
     return f"({', '.join(f'{name}={plain[name]!r}' for name in sorted(plain))})" if plain else ""
 
 

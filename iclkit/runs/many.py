@@ -269,6 +269,8 @@ def sweep(
     coords = _table.coordinates(grid)
     table = _table.Table(coords, precision=precision, runs=(least, most), skip=skip)
     _check(measure, table.points)
+    # Without what is bound, which may be arrays.
+    title = name or _identity.describe(measure).partition("(")[0].rpartition(".")[2]
     if name is None:
         name = _identity.describe(measure) if file is None else _identity.identify(measure)
     about = {
@@ -324,7 +326,7 @@ def sweep(
 
         warned: set[tuple[type[Warning], str]] = set()
         made = 0
-        with _progress(name.rpartition(".")[2], 0) as bar:
+        with _progress(title, 0) as bar:
             while missing := [pair for pair in table.missing() if pair not in failures]:
                 bar.total = table.predicted()
                 bar.n = bar.total - len(missing)

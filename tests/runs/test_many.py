@@ -1425,6 +1425,10 @@ def test_order_and_interruptions_do_not_matter_where_runs_fail(random, seed, sha
 # Sweeps: progress -----------------------------------------------------------------------------
 
 
+def with_array(seed, *, mu, values):
+    return {"y": mu + values.sum() + np.random.default_rng(seed).normal()}
+
+
 def test_progress_of_a_sweep(capsys, monkeypatch):
     sweep(gaussian, GRID, seed=1, workers=1)
     captured = capsys.readouterr()
@@ -1442,3 +1446,9 @@ def test_progress_of_a_sweep(capsys, monkeypatch):
     last = shown.getvalue().split("\r")[-3]
     total = int(data.runs.sum())
     assert "gaussian" in last and f"{total}/{total}" in last and "3/3 points" in last
+    bound = functools.partial(with_array, values=np.ones(3) / 7)
+    for title, named in (("with_array", {}), ("mine (1.5)", {"name": "mine (1.5)"})):
+        shown.truncate(0)
+        sweep(bound, {"mu": [1.0]}, seed=1, workers=1, **named)
+        seen = shown.getvalue().replace("\0", "").split("\r")
+        assert {line.partition(": ")[0].strip() for line in seen} == {title, ""}

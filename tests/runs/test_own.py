@@ -69,10 +69,10 @@ def test_simulation_agrees():
     told = predict(w, tau=[1.5, 4.0], alpha=2.0, rho=0.1, lam=1.0, test_tasks=2 * w, runs=6)
     for test in ("icl", "idg"):
         gap = told[f"{test}_error_simulated"] / told[f"{test}_error"] - 1
-        bar = told[f"{test}_error_se"] / told[f"{test}_error"]
+        bar = told[f"{test}_error_simulated_se"] / told[f"{test}_error"]
         assert (np.abs(gap) < 3 / 30 + 4 * bar).all() and (bar > 0).all()
     alone = predict(w, tau=4.0, alpha=2.0, rho=0.1, lam=1.0, runs=2)
-    assert "idg_error_simulated" in alone and "icl_error_simulated" not in alone
+    assert alone.runs == 2 and "idg_error_simulated" in alone and "icl_error_simulated" not in alone
 
 
 @pytest.mark.parametrize("test", ["icl", "idg"])
@@ -119,6 +119,19 @@ def test_what_the_theory_does_not_cover_is_said(tasks, more, category, said):
     with pytest.warns(category, match=said):
         told = predict(tasks, **(AT | more))
     assert np.isnan(told.icl_error).item() == (said == "do not tell")
+
+
+def test_simulation_is_made_unasked_where_it_is_quick():
+    assert predict(SMALL, **AT, lam=0.1).runs == 4
+    assert predict(SMALL, **AT, lam=0.1, runs=0).runs == 0
+    assert predict(SMALL, **AT, lam=0.1, kappa=2.0).runs == 0
+    long = predict(W, **AT, lam=np.geomspace(0.1, 1, 9))
+    assert long.runs == 0 and "idg_error_simulated" not in long
+
+
+def test_one_is_said_in_the_singular():
+    assert contexts_needed(W, 50.0, alpha=1.0, rho=0.1).says.startswith("1 context suffices")
+    assert tokens_needed(W, 50.0, tau=1.0, rho=0.1).says.startswith("1 token suffices")
 
 
 def test_nothing_is_said_of_many_tasks():
