@@ -49,7 +49,7 @@ book: setup
 test: setup
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --ignore-glob 'tests/test_site*.py' tests
 	$(MAKE) book
-	$(BIN)/python -m pytest tests/test_site*.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) tests/test_site*.py
 
 # What is stored in book/data, computed anew at full size: each experiment goes on where it stopped,
 # and one that is finished is left alone until its file is deleted.
