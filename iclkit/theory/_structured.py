@@ -15,7 +15,7 @@ from iclkit.data.laws import FewDirectionsWarning
 from iclkit.theory import _dense, _levels, _minimum
 from iclkit.theory._equivalent import one_minus_ratio
 from iclkit.theory._levels import Nodes, Point
-from iclkit.theory._setting import Setting, setting
+from iclkit.theory._setting import Setting, setting, together
 
 _FEW = 20  # directions, below which errors were seen to be off by some per cent
 _AT_ONCE = 2**16  # entries of an array that is in the cache
@@ -79,10 +79,8 @@ def in_units(law: Setting, *numbers: np.ndarray) -> Point:
     *point, alpha_test, rho_test = numbers
     tau, alpha, kappa, rho, lam = law.scaled(*point)
     rho_test, alpha_test = rho_test / law.unit, alpha_test / law.rank
-    own, new = (
-        float(law.weights @ (s * (C if C.ndim == 1 else np.diag(C))))
-        for s, C in ((law.tokens, law.tasks), (law.test_tokens, law.test_tasks))
-    )
+    own = together(law.weights, law.tokens, law.tasks)
+    new = together(law.weights, law.test_tokens, law.test_tasks)
     q, q_icl, q_idg = (
         variance / length
         for variance, length in (

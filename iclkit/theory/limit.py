@@ -192,8 +192,9 @@ def icl_error(
         `iclkit.data.laws` makes; by default the identity. Nothing is normalised.
     test_tasks, test_tokens : law, optional
         Those at test; by default those of pretraining. Of tasks counts what is on the diagonal in
-        the eigenbasis of pretraining, where there is one of both C and Σ. Tokens at test have the
-        eigenvectors of those of pretraining.
+        the eigenbasis of pretraining, where there is one of both C and Σ. Tokens at test that don't
+        have the eigenvectors of those of pretraining take a step that is not proved,
+        eq-two-resolvents, tested by simulation.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining.
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm
 from scipy.optimize import brentq
 
 from iclkit import fit_gamma
 from iclkit.data import laws
 from iclkit.data.moments import Moments, prediction_error
-from iclkit.theory import _levels, _structured
+from iclkit.theory import _dense, _levels, _structured
 from iclkit.theory.limit import effective_ridge, icl_error, idg_error, optimal_ridge
 
 BOTH = (icl_error, idg_error)
@@ -64,7 +65,8 @@ def row_by_row(point, s, C, C_t, s_t, alpha_test, rho_test):
         xi = np.exp(brentq(excess, -25, 25, xtol=1e-15, rtol=1e-15))
         slack = tau * lam / xi
     N, f2, bias, growth, b2, S_bg2 = rho, 0.0, rho_test, 0.0, 0.0, 0.0
-    S_t, P_t = np.diag(s_t), np.diag(s_t) @ C_t @ np.diag(s_t)
+    S_t = np.diag(s_t) if s_t.ndim == 1 else s_t
+    P_t = S_t @ C_t @ S_t
     q_t = (rho_test + tr(S_t @ C_t)) / alpha_test
     q_i = (rho_test + tr(S @ C)) / alpha_test
     M, spread = q_t * S_t + P_t, 0.0
@@ -82,10 +84,14 @@ def row_by_row(point, s, C, C_t, s_t, alpha_test, rho_test):
         growth += z * tr(BG2) / d
         b2 += tr(F @ ((c * P + q * S) @ np.linalg.inv(F)) @ F - z * BG2) / d
         S_bg2 += tr(S @ BG2) / d
-        H, r_t = np.eye(d) - K @ F, response(F, K, c, M)
-        bias += (s_t[i] * C_t[i, i] - 2 * (H @ P_t)[i, i] / si) / d
-        bias += s_t[i] / si**2 * ((H @ M @ H.T)[i, i] + Ki**2 * r_t * FPF[i, i]) / d
-        spread += s_t[i] / si * tr(M @ BG2) / d
+        H = np.eye(d) - K @ F
+        bias += ((S_t @ C_t)[i, i] - 2 * (H @ P_t)[i, i] / si) / d
+        for j, sj in enumerate(s):
+            F_j, K_j, c_j = resolvent(xi / sj)
+            r = tr(P @ F @ M @ F_j) / (kappa / (c * c_j) - tr(P @ F @ P @ F_j))
+            both = H @ M @ (np.eye(d) - K_j @ F_j).T + Ki * K_j[j, j] * r * F @ P @ F_j
+            bias += S_t[i, j] / si / sj * both[i, j] / d
+        spread += S_t[i, i] / si * tr(M @ BG2) / d
     scale = N / (slack + growth)
     idg = rho_test + (N - rho) + (q_i - q) * f2 + scale * (b2 + (q_i - q) * S_bg2)
     return bias + scale * spread, idg
@@ -100,13 +106,14 @@ def test_row_by_row(seed):
         point["kappa"] = np.inf
     s, s_t = 10 ** rng.uniform(-0.7, 0.7, (2, d))
     C, C_t = wishart(rng, d), wishart(rng, d)
+    S_t = wishart(rng, d) if seed % 4 > 1 else np.diag(s_t)  # which commutes with tokens, or not
     if seed % 3 == 0:
         C = np.diag(np.diag(C))  # which commutes
-    expected = row_by_row(point, s, C, C_t, s_t, 3.0, 0.3)
+    expected = row_by_row(point, s, C, C_t, S_t, 3.0, 0.3)
     Q, test = rotation(rng, d), {"alpha_test": 3.0, "rho_test": 0.3}
     around = {"tokens": Q @ np.diag(s) @ Q.T, "tasks": Q @ C @ Q.T}
     around = {name: (A + A.T) / 2 for name, A in around.items()}
-    new = {"test_tasks": Q @ C_t @ Q.T, "test_tokens": Q @ np.diag(s_t) @ Q.T}
+    new = {"test_tasks": Q @ C_t @ Q.T, "test_tokens": Q @ S_t @ Q.T}
     new = {name: (A + A.T) / 2 for name, A in new.items()}
     assert icl_error(**point, **around, **new, **test) == pytest.approx(expected[0], rel=1e-10)
     assert idg_error(**point, **around, **test) == pytest.approx(expected[1], rel=1e-10)
