@@ -11,7 +11,7 @@ from iclkit import fit_gamma
 from iclkit.data import laws
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.theory import _dense, _levels, _structured
-from iclkit.theory.limit import effective_ridge, icl_error, idg_error, optimal_ridge
+from iclkit.theory.limit import _checked_test, effective_ridge, icl_error, idg_error, optimal_ridge
 
 BOTH = (icl_error, idg_error)
 pytestmark = pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
@@ -130,7 +130,7 @@ def test_directions_and_matrices_agree(s, C, tau, alpha, kappa, rho, lam):
     if law.tokens.size < 4:
         return
     full = law._replace(tasks=np.diag(law.tasks), test_tasks=np.diag(law.test_tasks))
-    test = _structured.checked_test(numbers, *test)
+    test = _checked_test(numbers[1], numbers[3], *test)
     dense = _structured.errors(full, numbers, *test)
     assert dense == pytest.approx(_structured.errors(law, numbers, *test), rel=1e-8)
 
@@ -149,6 +149,62 @@ def test_whitening_without_ridge(seed, tau, alpha, kappa, rho):
     assert found == pytest.approx(expected, rel=1e-7)
     found, expected = idg_error(**point, tokens=S, tasks=C), idg_error(**point, tasks=white)
     assert found == pytest.approx(expected, rel=1e-7)
+
+
+@given(st.integers(0, 100), st.floats(1.05, 20), kappas, noises)
+def test_other_tokens_at_test_are_whitened_too(seed, tau, kappa, rho):
+    """Without ridge and beyond the peak the tokens of pretraining are no more than a basis."""
+    rng, d = np.random.default_rng(seed), 5
+    S, S_t, C, C_t = (wishart(rng, d) + 0.1 * np.eye(d) for _ in range(4))
+    values, vectors = np.linalg.eigh(S)
+    root, inverse = ((vectors * values**p) @ vectors.T for p in (0.5, -0.5))
+    white = {"tasks": root @ C @ root, "test_tasks": root @ C_t @ root}
+    white |= {"test_tokens": inverse @ S_t @ inverse}
+    white = {name: (A + A.T) / 2 for name, A in white.items()}
+    point = {"tau": tau, "alpha": 2.0, "kappa": kappa, "rho": rho}
+    found = icl_error(**point, tokens=S, tasks=C, test_tasks=C_t, test_tokens=S_t)
+    assert found == pytest.approx(icl_error(**point, **white), rel=1e-7)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.2])
+def test_turned_tokens_at_test(lam):
+    """Turned by little they change little; a direction without tokens changes nothing."""
+    rng, d = np.random.default_rng(0), 8
+    s, s_t, C = rng.gamma(2.0, size=d), rng.gamma(2.0, size=d), wishart(rng, d)
+    A = rng.standard_normal((d, d))
+    point = {"tau": 0.6, "alpha": 2.0, "kappa": 0.7, "rho": 0.1, "lam": lam, "alpha_test": 5.0}
+
+    def turned(size):
+        Q = expm(size * (A - A.T))
+        S_t = Q @ np.diag(s_t) @ Q.T
+        return (S_t + S_t.T) / 2
+
+    plain = icl_error(**point, tokens=np.diag(s), tasks=C, test_tokens=np.diag(s_t))
+    near = icl_error(**point, tokens=np.diag(s), tasks=C, test_tokens=turned(1e-6))
+    far = icl_error(**point, tokens=np.diag(s), tasks=C, test_tokens=turned(1.0))
+    assert near == pytest.approx(plain, rel=1e-4) and abs(far / plain - 1) > 0.01
+    more = {"tau": 0.6 * 0.64, "alpha": 1.6, "kappa": 0.56, "rho": 0.1, "lam": lam / 0.512}
+    padded = {"tokens": np.diag(s) / 0.8, "tasks": C, "test_tokens": turned(1.0) / 0.8}
+    padded = {name: np.pad(law, (2, 0)) for name, law in padded.items()}
+    found = icl_error(**more, **padded, alpha_test=4.0)
+    assert found == pytest.approx(far, rel=1e-9)
+    with pytest.raises(ValueError, match="test_tokens must be zero in directions"):
+        icl_error(**more, **(padded | {"test_tokens": wishart(rng, 10)}))
+
+
+def test_rows_that_meet_are_interpolated():
+    rng, d = np.random.default_rng(0), 70
+    s, C = np.exp(np.linspace(-1.5, 1.5, d)), wishart(rng, d)
+    law, numbers = _structured.checked(
+        (C, wishart(rng, d), np.diag(s), wishart(rng, d)), 0.5, 3.0, 0.6, 0.1, 0.01
+    )
+    point = _structured.in_units(law, *(np.array([float(a)]) for a in (*numbers, 2.0, 0.2)))
+    few = _levels.nodes(law.tokens, law.weights)
+    assert few.tokens.size < d
+    every = few._replace(tokens=law.tokens, rows=np.eye(d), mean=law.weights)
+    xi = _dense.solve(law, point, few)
+    found, expected = (_dense.errors_at(law, point, xi, None, at)[0] for at in (few, every))
+    assert found == pytest.approx(expected, rel=1e-8)
 
 
 @given(spectra, spectra, taus, ratios, kappas, noises, ridges, st.floats(0.1, 10))
