@@ -29,9 +29,17 @@ from iclkit.theory import structured
 
 # Small sizes are there to be extrapolated.
 warnings.filterwarnings("ignore", "tasks have .* directions")
-# Of contexts at test over those of pretraining, and the noise of the test.
-LONGER = (0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
-NOISES = (0.0, 1.0)
+# Of each test, by its name, the length of contexts over that of pretraining, and the noise.
+CONTEXTS = {
+    "quarter": (0.25, 0.25),
+    "half": (0.5, 0.25),
+    "own": (1.0, 0.25),
+    "double": (2.0, 0.25),
+    "fourfold": (4.0, 0.25),
+    "long": (16.0, 0.25),
+    "quiet": (1.0, 0.0),
+    "noisy": (1.0, 1.0),
+}
 RADIUS = 0.5
 TASKS = {
     "two levels": lambda d: laws.two_level(0.5, 0.25),
@@ -75,11 +83,10 @@ def contexts_and_noise(
     """Errors of one fit on new and old tasks, for test contexts of six lengths and two noises."""
     w, gamma = fitted(seed, d, tau, alpha, kappa, rho, lam)
     found = {}
-    tests = {f"at {a:g}": (a, rho) for a in LONGER} | {f"noise {r:g}": (1.0, r) for r in NOISES}
-    for name, (longer, noise) in tests.items():
+    for name, (longer, noise) in CONTEXTS.items():
         ell = round(longer * alpha * d)
-        found[f"icl {name}"] = prediction_error(gamma, population_moments(d, ell, noise))
-        found[f"idg {name}"] = prediction_error(gamma, task_moments(w, ell, noise))
+        found[f"icl_{name}"] = prediction_error(gamma, population_moments(d, ell, noise))
+        found[f"idg_{name}"] = prediction_error(gamma, task_moments(w, ell, noise))
     return found
 
 
