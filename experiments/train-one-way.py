@@ -43,7 +43,7 @@ CONTEXTS = {
 }
 RADIUS = 0.5
 TASKS = {
-    "two levels": lambda d: laws.two_level(0.5, 0.25),
+    "two levels": lambda d: laws.two_level(0.5, 0.1),
     "power law": lambda d: laws.power_law(0.5, d),
 }
 
@@ -178,7 +178,7 @@ def worst_tasks(
 
 
 PLAIN = {"tau": 4.0, "alpha": 4.0, "rho": 0.1, "lam": 0.0}
-RIDGED = {"tau": 1.0, "alpha": 2.0, "rho": 0.25, "lam": 0.2}
+RIDGED = {"tau": 1.5, "alpha": 4.0, "rho": 0.1, "lam": 0.2}
 SWEEPS: dict[str, tuple[Callable[..., dict[str, float]], dict[str, Any]]] = {
     "": (contexts_and_noise, PLAIN | {"kappa": [0.5, 1.0, 4.0], "d": [24, 32, 48]}),
     "-tokens": (other_tokens, RIDGED | {"kappa": [0.5, 4.0], "d": [16, 24, 32, 48]}),
