@@ -3,7 +3,7 @@
 The first sweep has isotropic tasks and tokens, without ridge, and tests on eight kinds of contexts,
 on new tasks and on those of pretraining. The second has tokens and tasks whose covariances don't
 commute, tested on tokens of three kinds. The third has tasks of a law that are tested on the worst
-laws nearby: that of who knows the settings, and that of who knows the fit. Fifteen minutes on one
+laws nearby: that of who knows the settings, and that of who knows the fit. Ten minutes on one
 busy core.
 """
 
