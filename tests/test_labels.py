@@ -25,7 +25,7 @@ BROADCASTING = {
     theory.effective_ridge: (POINT, {}),
     theory.icl_error: (POINT | OTHER, {}),
     theory.idg_error: (POINT | OTHER, {}),
-    theory.optimal_ridge: (RATIO | {"rho": 0.3}, {"test": "idg"}),
+    theory.optimal_ridge: (RATIO | {"rho": 0.3} | OTHER, {"test": "idg"}),
     theory.ridge_edge: (RATIO | {"rho": 0.3}, {}),
     theory.critical_noise: ({"tau": 0.7, "kappa": 1.5}, {"test": "icl"}),
     theory.finite_size_coefficient: (POINT | OTHER, {"assignment": "balanced"}),

@@ -3,6 +3,9 @@ r"""The errors where tasks don't commute with tokens: matrices in the basis of t
 The formulas are those of `_levels` with F = (cP + K)⁻¹ as a matrix, P = ΣCΣ and K = qΣ + z. With
 the eigenvectors U and eigenvalues p of K^(−½)PK^(−½) it is K^(−½)U(g/1)UᵀK^(−½), and the shares g
 and h of `_shrinkage` are as before. Each node takes one decomposition, of order d³.
+
+Tokens at test that don't commute with those of pretraining couple the rows of Γ, i and j, and with
+them the resolvents at z_i and z_j, of which the equivalent of two is taken.
 """
 
 from __future__ import annotations
@@ -110,11 +113,12 @@ def errors_at(
 
 def _errors(law: Setting, at: Nodes, *numbers: float) -> tuple[float, float, float]:
     tau, q, kappa, rho, _, rho_test, q_icl, q_idg, xi, known = numbers
-    s, s_t, C_t, m = law.tokens, law.test_tokens, law.test_tasks, law.tokens.size
-    M = q_icl * np.diag(s_t) + s_t[:, None] * C_t * s_t
+    s, C_t, m = law.tokens, law.test_tasks, law.tokens.size
+    S_t = law.test_tokens if law.test_tokens.ndim == 2 else np.diag(law.test_tokens)
+    s_t, M = np.diag(S_t), q_icl * S_t + S_t @ C_t @ S_t
+    states = [_state(law, q, kappa, xi / float(token), np.inf) for token in at.tokens]
     rows, scalars = [], []
-    for token in at.tokens:
-        state = _state(law, q, kappa, xi / float(token), np.inf)
+    for state in states:
         F, T, H, scale = state.F, state.T, state.mean, state.K / s
         remembered = state.K**2 * np.diag(T) * state.v / kappa / state.room
         # What a row of Γ leaves of a task at test: KFΣ/s, with the tokens of pretraining.
@@ -133,6 +137,8 @@ def _errors(law: Setting, at: Nodes, *numbers: float) -> tuple[float, float, flo
     table = np.log(np.maximum(np.array(rows), FLOOR))  # (nodes, 3, m)
     to_rows = np.ones((m, 1)) if at.rows is None else at.rows
     f2, mean_bias, bias = np.exp(np.einsum("in,nki->ki", to_rows, table)) @ law.weights
+    if law.test_tokens.ndim == 2:
+        bias = _coupled_bias(law, states, to_rows, q, kappa, xi, q_icl)
     growth, rbg2, bg2_q, spent, unspent, _ = at.mean @ np.array(scalars)
     shifted = (law.weights * s_t / s) @ to_rows @ np.array(scalars)[:, -1]
     slack = float(unused(spent, unspent, tau)) if np.isnan(known) else known
@@ -144,3 +150,41 @@ def _errors(law: Setting, at: Nodes, *numbers: float) -> tuple[float, float, flo
         spread = rbg2 + q_idg / q * bg2_q
         idg = rho_test + mean_bias + q_idg * f2 + (idg / tau * spread if tau < np.inf else 0.0)
     return icl, idg, slack
+
+
+def _coupled_bias(
+    law: Setting,
+    states: list[State],
+    to_rows: np.ndarray,
+    q: float,
+    kappa: float,
+    xi: float,
+    q_icl: float,
+) -> float:
+    """Return the error of the mean Γ, but for label noise, where rows meet in Σ_test.
+
+    G_iMG_j ≃ F_i(M + r_ij P)F_j with r_ij = (c_i/κ) tr PF_iMF_j / (1 + tr F_jPF_iK_i/κ), where the
+    room is one in which nothing cancels: c_i(1 + tr PF_i/κ) = 1 leads to it.
+    """
+    s, S_t, C_t, m = law.tokens, law.test_tokens, law.test_tasks, law.tokens.size
+    M, P = q_icl * S_t + S_t @ C_t @ S_t, s[:, None] * law.tasks * s
+    K = q * s + xi / s
+    # Rows of F, between nodes by what is bounded, K^½FK^½.
+    roots = [np.sqrt(state.K) for state in states]
+    bounded = np.array([r[:, None] * state.F * r for r, state in zip(roots, states, strict=True)])
+    at_row = q * s + (xi / s)[:, None]  # of row i, K at all tokens
+    F = np.einsum("in,nij->ij", to_rows, bounded) / np.sqrt(at_row * K[:, None])
+    mean = (np.eye(m) - K[:, None] * F) / s[:, None]  # Γ
+    missed = np.eye(m) - mean @ S_t
+    # r at pairs of nodes, c = 1/v.
+    response = np.empty((len(states), len(states)))
+    for i, one in enumerate(states):
+        PF, KFP = P @ one.F, (one.K[:, None] * one.F) @ P
+        for j, two in enumerate(states):
+            room = 1 + np.sum(KFP * two.F) / m / kappa
+            response[i, j] = np.sum((PF @ M) * two.F) / m / kappa / one.v / room
+    coupled = np.exp(to_rows @ np.log(np.maximum(response, FLOOR)) @ to_rows.T)
+    scale = K / s
+    remembered = coupled * (scale[:, None] * (F @ P @ F.T) * scale)
+    parts = np.sum(S_t * (missed @ C_t @ missed.T + q_icl * mean @ S_t @ mean.T + remembered))
+    return float(parts) / m

@@ -25,7 +25,7 @@ class Setting(NamedTuple):
     weights: np.ndarray  # (m,)
     tokens: np.ndarray  # (m,), or (1,) where all are the same
     tasks: np.ndarray  # (m,), or (m, m) where they don't commute with tokens
-    test_tokens: np.ndarray  # (m,)
+    test_tokens: np.ndarray  # like tokens, or (m, m) where they don't commute with these
     test_tasks: np.ndarray  # like tasks
     token_unit: float
     task_unit: float
@@ -45,8 +45,7 @@ class Setting(NamedTuple):
     @property
     def test_unit(self) -> float:
         """Mean of tokens times tasks at test, in the units of the arguments."""
-        tasks = self.test_tasks if self.test_tasks.ndim == 1 else np.diag(self.test_tasks)
-        return self.unit * float(self.weights @ (self.test_tokens * tasks))
+        return self.unit * together(self.weights, self.test_tokens, self.test_tasks)
 
     @property
     def isotropic(self) -> bool:
@@ -64,6 +63,14 @@ class Setting(NamedTuple):
         """Return the numbers of a point in these units."""
         r = self.rank
         return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam / self.ridge_unit
+
+
+def together(weights: np.ndarray, tokens: np.ndarray, tasks: np.ndarray) -> float:
+    """Return tr ΣC, the variance of labels without noise."""
+    if tokens.ndim == 2:
+        return float(np.sum(tokens * tasks)) / len(tokens)
+    diagonal = tasks if tasks.ndim == 1 else np.diag(tasks)
+    return float(weights @ (tokens * diagonal))
 
 
 def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setting:
@@ -118,16 +125,15 @@ def _constant(law: Law) -> bool:
 
 
 def _turned(laws: dict[str, Law]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the laws in the basis of the tokens; tasks as a matrix where they don't commute."""
+    """Return the laws in the basis of the tokens, those that don't commute as matrices."""
     d = next(len(law.basis) for law in laws.values() if law.basis is not None)
     C = {name: matrix(law, d) for name, law in laws.items()}
     fixed = [name for name in ("tokens", "test_tokens", "tasks") if not _constant(laws[name])]
-    if not _commute(C["tokens"], C["test_tokens"]):
-        raise ValueError(
-            "test_tokens must commute with tokens, got covariances with different eigenvectors"
-        )
-    together = all(_commute(C[one], C["tasks"]) for one in fixed)
-    if not together:
+    shifted = not _commute(C["tokens"], C["test_tokens"])
+    if shifted:
+        fixed.remove("test_tokens")
+    full = shifted or not all(_commute(C[one], C["tasks"]) for one in fixed)
+    if full and "tasks" in fixed:
         fixed.remove("tasks")
     basis = laws[fixed[0]].basis if len(fixed) == 1 else None
     if basis is None:
@@ -137,11 +143,11 @@ def _turned(laws: dict[str, Law]) -> tuple[np.ndarray, list[np.ndarray]]:
     exact = {name: law.values for name, law in laws.items() if law.basis is basis}
     values = []
     for name, one in turned.items():
-        full = name.endswith("tasks") and not together
+        matrix_kept = (full and name.endswith("tasks")) or (shifted and name == "test_tokens")
         # What solvers of eigenvalues leave of a zero is none.
         diagonal = np.diag(one)
         diagonal = np.where(diagonal > d * 1e-15 * diagonal.max(), diagonal, 0.0)
-        values.append(one if full else exact.get(name, diagonal))
+        values.append(one if matrix_kept else exact.get(name, diagonal))
     return np.full(d, 1 / d), values
 
 
@@ -154,13 +160,15 @@ def _commute(A: np.ndarray, B: np.ndarray) -> bool:
 def _in_units(weights: np.ndarray, values: list[np.ndarray], d: float) -> Setting:
     s, s_t, C, C_t = values
     some = s > 0
-    if np.any(s_t[~some] > 0):
+    at_test = s_t if s_t.ndim == 1 else np.diag(s_t)
+    if np.any(at_test[~some] > _ROUNDING * at_test.max()):
         raise ValueError("test_tokens must be zero in directions in which tokens are zero")
     rank = 1.0
     if not np.all(some):
         rank = float(weights[some].sum())
-        weights, s, s_t = weights[some] / rank, rank * s[some], rank * s_t[some]
-        C, C_t = (M[some] if M.ndim == 1 else M[np.ix_(some, some)] for M in (C, C_t))
+        weights, s = weights[some] / rank, rank * s[some]
+        s_t, C, C_t = (M[some] if M.ndim == 1 else M[np.ix_(some, some)] for M in (s_t, C, C_t))
+        s_t = rank * s_t
     diagonal = C if C.ndim == 1 else np.diag(C)
     a, b = float(weights @ s), float(weights @ diagonal)
     if not b > 0:
@@ -173,7 +181,7 @@ def _in_units(weights: np.ndarray, values: list[np.ndarray], d: float) -> Settin
         )
     square = float(weights @ (s * C) ** 2 if C.ndim == 1 else np.mean(s * (C**2 @ s)))
     effective = rank * d * float(weights @ (s * diagonal / b)) ** 2 / square
-    flat = bool(np.all(s == s[0]) and np.all(s_t == s) and C.ndim == 1)
+    flat = bool(C.ndim == 1 and np.all(s == s[0]) and np.all(s_t == s))
     return Setting(
         weights, s[:1] if flat else s, C, s_t[:1] if flat else s_t, C_t, a, b, rank, effective
     )

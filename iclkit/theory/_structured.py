@@ -15,7 +15,7 @@ from iclkit.data.laws import FewDirectionsWarning
 from iclkit.theory import _dense, _levels, _minimum
 from iclkit.theory._equivalent import one_minus_ratio
 from iclkit.theory._levels import Nodes, Point
-from iclkit.theory._setting import Setting, setting
+from iclkit.theory._setting import Setting, setting, together
 
 _FEW = 20  # directions, below which errors were seen to be off by some per cent
 _AT_ONCE = 2**16  # entries of an array that is in the cache
@@ -50,17 +50,6 @@ def checked(
     return law, [tau, alpha, kappa, rho, lam]
 
 
-def checked_test(
-    numbers: list[np.ndarray], alpha_test: Any, rho_test: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the test's context length and noise, which by default are those of pretraining."""
-    _, alpha, _, rho, _ = numbers
-    return (
-        alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test),
-        rho if rho_test is None else _validate.nonnegative("rho_test", rho_test),
-    )
-
-
 def errors(
     law: Setting, numbers: list[np.ndarray], alpha_test: np.ndarray, rho_test: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -79,10 +68,8 @@ def in_units(law: Setting, *numbers: np.ndarray) -> Point:
     *point, alpha_test, rho_test = numbers
     tau, alpha, kappa, rho, lam = law.scaled(*point)
     rho_test, alpha_test = rho_test / law.unit, alpha_test / law.rank
-    own, new = (
-        float(law.weights @ (s * (C if C.ndim == 1 else np.diag(C))))
-        for s, C in ((law.tokens, law.tasks), (law.test_tokens, law.test_tasks))
-    )
+    own = together(law.weights, law.tokens, law.tasks)
+    new = together(law.weights, law.test_tokens, law.test_tasks)
     q, q_icl, q_idg = (
         variance / length
         for variance, length in (
@@ -137,15 +124,21 @@ def effective_ridge(law: Setting, numbers: list[np.ndarray]) -> np.ndarray:
     return np.reshape(xi * law.ridge_unit, arrays[0].shape)
 
 
-def best_ridge(law: Setting, numbers: list[np.ndarray], test: int) -> np.ndarray:
+def best_ridge(
+    law: Setting,
+    numbers: list[np.ndarray],
+    alpha_test: np.ndarray,
+    rho_test: np.ndarray,
+    test: int,
+) -> np.ndarray:
     """Return the ridge at which the ICL error (0) or the IDG error (1) is least."""
-    arrays = np.broadcast_arrays(*numbers)
-    tau, alpha, kappa, rho, lam = (np.array(a, dtype=float).ravel() for a in arrays)
-    point = in_units(law, tau, alpha, kappa, rho, lam, alpha, rho)
+    arrays = np.broadcast_arrays(*numbers, alpha_test, rho_test)
+    point = in_units(law, *(np.array(a, dtype=float).ravel() for a in arrays))
+    tau = point.tau
     (least,) = _in_parts(law, point, _ridged)
     with np.errstate(over="ignore"):
         scale = (point.q + 1) * (1 + 1 / point.tau)
-    quiet = point._replace(rho_test=np.zeros_like(rho))
+    quiet = point._replace(rho_test=np.zeros_like(tau))
 
     def fitted(xi: np.ndarray, rows: np.ndarray, point: Point = quiet) -> tuple[np.ndarray, ...]:
         """Return both errors without the test's noise, which hides digits, and 1 − spent/τ."""

@@ -192,8 +192,9 @@ def icl_error(
         `iclkit.data.laws` makes; by default the identity. Nothing is normalised.
     test_tasks, test_tokens : law, optional
         Those at test; by default those of pretraining. Of tasks counts what is on the diagonal in
-        the eigenbasis of pretraining, where there is one of both C and Σ. Tokens at test have the
-        eigenvectors of those of pretraining.
+        the eigenbasis of pretraining, where there is one of both C and Σ. Tokens at test that don't
+        have the eigenvectors of those of pretraining take a step that is not proved,
+        eq-two-resolvents, tested by simulation.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining.
 
@@ -401,6 +402,8 @@ def optimal_ridge(
     test_tasks: AnyLaw | None = None,
     tokens: AnyLaw | None = None,
     test_tokens: AnyLaw | None = None,
+    alpha_test: ArrayLike | None = None,
+    rho_test: ArrayLike | None = None,
 ) -> Any:
     """Ridge λ* at which an error is smallest, of all λ ≥ 0 or of all that are possible.
 
@@ -421,6 +424,9 @@ def optimal_ridge(
     tasks, test_tasks, tokens, test_tokens : law, optional
         Covariances in pretraining and at test, as for `iclkit.theory.icl_error`; those at test are
         for new tasks only.
+    alpha_test, rho_test : float or array, optional
+        Context length and noise of the contexts that the error will be measured on; by default
+        those of pretraining.
 
     Returns
     -------
@@ -442,9 +448,11 @@ def optimal_ridge(
     Notes
     -----
     A search over the degrees of freedom s of the fit, which say λ explicitly, and from there
-    Newton's method in log ξ, which says λ, too, or below zero in the logit of s. For κ = ∞ the
-    result is λ* = (1 + q)[ρ(1 + q) + q]/τ. It can be negative only for τ > 2 on new tasks, and for
-    τ < 1/2 on those of pretraining. Source: eq-optimal-ridge and thm-negative-ridge in the book.
+    Newton's method in log ξ, which says λ, too, or below zero in the logit of s. For κ = ∞ and test
+    contexts as in pretraining the result is λ* = (1 + q)[ρ(1 + q) + q]/τ; for other ones it is one
+    root. With contexts as in pretraining it can be negative only for τ > 2 on new tasks, and for
+    τ < 1/2 on those of pretraining. Source: eq-optimal-ridge, thm-negative-ridge and
+    eq-ridge-for-the-test in the book.
 
     Examples
     --------
@@ -455,6 +463,8 @@ def optimal_ridge(
     >>> error = theory.icl_error(2.0, 1.0, 1.0, 0.1, lam=[0.9 * best, best, 1.1 * best])
     >>> print(error.argmin())
     1
+    >>> print(theory.optimal_ridge(2.0, 1.0, 1.0, 0.1, alpha_test=[0.5, 1.0, 10.0]).round(3))
+    [4.604 1.963 0.513]
     >>> point = {"tau": 0.1, "alpha": 0.5, "kappa": 0.05, "rho": 0.0, "test": "idg"}
     >>> print(theory.optimal_ridge(**point), theory.optimal_ridge(**point, negative=True).round(2))
     0.0 -7.7
@@ -470,21 +480,26 @@ def optimal_ridge(
         from iclkit.theory import _structured
 
         law, numbers = _structured.checked(laws, tau, alpha, kappa, rho, 0.0)
-        return _structured.best_ridge(law, numbers, _TESTS.index(test))[()]
+        of_test = _checked_test(numbers[1], numbers[3], alpha_test, rho_test)
+        return _structured.best_ridge(law, numbers, *of_test, _TESTS.index(test))[()]
     tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
-    q = (1 + rho) / alpha
-    ridge, least = _best_from_zero_on(tau, kappa, rho, q, test)
-    # On the other side of τ = 1, no ridge below zero does better than none.
-    some = (tau > 1) if test == "icl" else (tau < 1)
+    changed = alpha_test is not None or rho_test is not None
+    alpha_test, rho_test = _checked_test(alpha, rho, alpha_test, rho_test)
+    arrays = (tau, kappa, rho, (1 + rho) / alpha, rho_test, (1 + rho_test) / alpha_test)
+    point = tuple(map(np.array, np.broadcast_arrays(*arrays)))
+    tau, kappa, _, q, _, _ = point
+    ridge, least = _best_from_zero_on(test, *point)
+    # With contexts as in pretraining, no ridge below zero does better than none beyond τ = 1.
+    some = np.full(tau.shape, True) if changed else (tau > 1) if test == "icl" else (tau < 1)
     some &= _equivalent.edge(tau, q, kappa)[1] < 0 if negative else False
     if np.any(some):
-        below, error = _best_below_zero(tau[some], kappa[some], rho[some], q[some], test)
+        below, error = _best_below_zero(test, *(array[some] for array in point))
         ridge[some] = np.where(error < least[some], below, ridge[some])
     return ridge[()]
 
 
 def _best_from_zero_on(
-    tau: Any, kappa: Any, rho: Any, q: Any, test: str
+    test: str, tau: Any, kappa: Any, rho: Any, q: Any, rho_test: Any, q_test: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best ridge from zero on and, of its error, what must be undercut."""
     most = _equivalent.most_freedom(tau, kappa, q, ridged=True)
@@ -492,11 +507,14 @@ def _best_from_zero_on(
     def fit(z: Any, tau: Any, kappa: Any, q: Any, most: Any) -> Any:
         return _equivalent.from_freedom(*_equivalent.split(z, most), most, q, tau, kappa)
 
-    def error(z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any) -> np.ndarray:
+    def error(
+        z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any, rho_test: Any, q_test: Any
+    ) -> np.ndarray:
         solution = fit(z, tau, kappa, q, most)
-        return _equivalent.errors(solution, tau, kappa, rho, q, rho, q)[_TESTS.index(test)]
+        both = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
+        return both[_TESTS.index(test)]
 
-    point = (tau, kappa, rho, q, most)
+    point = (tau, kappa, rho, q, most, rho_test, q_test)
     with np.errstate(divide="ignore", invalid="ignore"):
         lowest = error(_COARSE_RIDGE.reshape(-1, *(1,) * tau.ndim), *point).argmin(axis=0)
         middle = np.clip(lowest, 1, _COARSE_RIDGE.size - 2)
@@ -507,30 +525,32 @@ def _best_from_zero_on(
         # Where the smallest error is at λ = 0, others near it are the same to rounding.
         at_zero, least = error(-np.inf, *point), error(z, *point)
         better = (least < at_zero * (1 - 4 * np.finfo(float).eps)) & (lowest > 0)
-        ridge = _stationary_ridge(best.xi, tau, kappa, rho, q, test)
+        ridge = _stationary_ridge(best.xi, tau, kappa, rho, q, q_test, test)
         least = np.where(better, least, at_zero) * (1 - 4 * np.finfo(float).eps)
         return np.where(better, ridge, 0.0), least
 
 
 def _best_below_zero(
-    tau: Any, kappa: Any, rho: Any, q: Any, test: str
+    test: str, tau: Any, kappa: Any, rho: Any, q: Any, rho_test: Any, q_test: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best ridge below zero, and its error."""
     most, edge = _equivalent.edge(tau, q, kappa)
     which = _TESTS.index(test)
 
-    def error(z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any, noise: Any) -> Any:
+    def error(
+        z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any, q_test: Any, noise: Any
+    ) -> Any:
         solution = _equivalent.beyond(most * expit(z), tau, q, kappa)
-        return _equivalent.errors(solution, tau, kappa, rho, q, noise, q)[which]
+        return _equivalent.errors(solution, tau, kappa, rho, q, noise, q_test)[which]
 
-    point = (tau, kappa, rho, q, most)
+    point = (tau, kappa, rho, q, most, q_test)
     with np.errstate(divide="ignore", invalid="ignore"):
-        lowest = error(_COARSE_BELOW[:, None], *point, rho).argmin(axis=0)
+        lowest = error(_COARSE_BELOW[:, None], *point, rho_test).argmin(axis=0)
         middle = np.clip(lowest, 1, _COARSE_BELOW.size - 2)
         around = tuple(_COARSE_BELOW[middle + step] for step in (-1, 0, 1))
-        fine = elementwise.find_minimum(error, around, args=(*point, rho))
+        fine = elementwise.find_minimum(error, around, args=(*point, rho_test))
         z = np.where(fine.success, fine.x, around[1])
-        least = np.where(lowest > 0, error(z, *point, rho), np.inf)
+        least = np.where(lowest > 0, error(z, *point, rho_test), np.inf)
         z = z + _minimum.stationary(lambda offset: error(z + offset, *point, 0.0))
         ridge = _equivalent.ridge_below(most * expit(z), tau, q, kappa)
         return np.maximum(ridge, np.nextafter(edge, 0.0)), least
@@ -639,6 +659,16 @@ def _parameters(
     )
 
 
+def _checked_test(
+    alpha: Any, rho: Any, alpha_test: Any, rho_test: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the test's context length and noise, which by default are those of pretraining."""
+    return (
+        alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test),
+        rho if rho_test is None else _validate.nonnegative("rho_test", rho_test),
+    )
+
+
 def _solution(tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[_equivalent.Equivalent, np.ndarray]:
     """Return the equivalent, and where the errors diverge."""
     edge = np.zeros(lam.shape)
@@ -665,13 +695,12 @@ def _errors(
 ) -> tuple[Any, Any]:  # fmt: skip
     if all(law is None for law in laws):
         tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
-        alpha_test = alpha if alpha_test is None else _validate.positive("alpha_test", alpha_test)
-        rho_test = rho if rho_test is None else _validate.nonnegative("rho_test", rho_test)
-        return _isotropic_errors(tau, alpha, kappa, rho, lam, alpha_test, rho_test)
+        test = _checked_test(alpha, rho, alpha_test, rho_test)
+        return _isotropic_errors(tau, alpha, kappa, rho, lam, *test)
     from iclkit.theory import _structured  # most who use this module have no use for that one
 
     law, numbers = _structured.checked(laws, tau, alpha, kappa, rho, lam)
-    test = _structured.checked_test(numbers, alpha_test, rho_test)
+    test = _checked_test(numbers[1], numbers[3], alpha_test, rho_test)
     if not law.isotropic:
         return _structured.errors(law, numbers, *test)
     # In closed form, each error in units of the variance of its tasks.
@@ -701,13 +730,15 @@ def _isotropic_errors(
     return np.where(diverges, np.inf, icl)[()], np.where(diverges, np.inf, idg)[()]
 
 
-def _stationary_ridge(xi: Any, tau: Any, kappa: Any, rho: Any, q: Any, test: str) -> np.ndarray:
+def _stationary_ridge(
+    xi: Any, tau: Any, kappa: Any, rho: Any, q: Any, q_test: Any, test: str
+) -> np.ndarray:
     """Refine λ* from an effective ridge nearby."""
 
     def error(offset: Any) -> Any:
         solution = _equivalent.from_effective_ridge(xi * np.exp(offset), tau, kappa, q)
         # Without the noise of the test, a constant that would hide digits.
-        return _equivalent.errors(solution, tau, kappa, rho, q, 0.0, q)[_TESTS.index(test)]
+        return _equivalent.errors(solution, tau, kappa, rho, q, 0.0, q_test)[_TESTS.index(test)]
 
     xi = xi * np.exp(_minimum.stationary(error))
     ridge: np.ndarray = xi * _equivalent.from_effective_ridge(xi, tau, kappa, q).slack

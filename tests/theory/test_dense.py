@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm
 from scipy.optimize import brentq
 
 from iclkit import fit_gamma
 from iclkit.data import laws
 from iclkit.data.moments import Moments, prediction_error
-from iclkit.theory import _levels, _structured
-from iclkit.theory.limit import effective_ridge, icl_error, idg_error, optimal_ridge
+from iclkit.theory import _dense, _levels, _structured
+from iclkit.theory.limit import _checked_test, effective_ridge, icl_error, idg_error, optimal_ridge
 
 BOTH = (icl_error, idg_error)
 pytestmark = pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
@@ -64,7 +65,8 @@ def row_by_row(point, s, C, C_t, s_t, alpha_test, rho_test):
         xi = np.exp(brentq(excess, -25, 25, xtol=1e-15, rtol=1e-15))
         slack = tau * lam / xi
     N, f2, bias, growth, b2, S_bg2 = rho, 0.0, rho_test, 0.0, 0.0, 0.0
-    S_t, P_t = np.diag(s_t), np.diag(s_t) @ C_t @ np.diag(s_t)
+    S_t = np.diag(s_t) if s_t.ndim == 1 else s_t
+    P_t = S_t @ C_t @ S_t
     q_t = (rho_test + tr(S_t @ C_t)) / alpha_test
     q_i = (rho_test + tr(S @ C)) / alpha_test
     M, spread = q_t * S_t + P_t, 0.0
@@ -82,10 +84,14 @@ def row_by_row(point, s, C, C_t, s_t, alpha_test, rho_test):
         growth += z * tr(BG2) / d
         b2 += tr(F @ ((c * P + q * S) @ np.linalg.inv(F)) @ F - z * BG2) / d
         S_bg2 += tr(S @ BG2) / d
-        H, r_t = np.eye(d) - K @ F, response(F, K, c, M)
-        bias += (s_t[i] * C_t[i, i] - 2 * (H @ P_t)[i, i] / si) / d
-        bias += s_t[i] / si**2 * ((H @ M @ H.T)[i, i] + Ki**2 * r_t * FPF[i, i]) / d
-        spread += s_t[i] / si * tr(M @ BG2) / d
+        H = np.eye(d) - K @ F
+        bias += ((S_t @ C_t)[i, i] - 2 * (H @ P_t)[i, i] / si) / d
+        for j, sj in enumerate(s):
+            F_j, K_j, c_j = resolvent(xi / sj)
+            r = tr(P @ F @ M @ F_j) / (kappa / (c * c_j) - tr(P @ F @ P @ F_j))
+            both = H @ M @ (np.eye(d) - K_j @ F_j).T + Ki * K_j[j, j] * r * F @ P @ F_j
+            bias += S_t[i, j] / si / sj * both[i, j] / d
+        spread += S_t[i, i] / si * tr(M @ BG2) / d
     scale = N / (slack + growth)
     idg = rho_test + (N - rho) + (q_i - q) * f2 + scale * (b2 + (q_i - q) * S_bg2)
     return bias + scale * spread, idg
@@ -100,13 +106,14 @@ def test_row_by_row(seed):
         point["kappa"] = np.inf
     s, s_t = 10 ** rng.uniform(-0.7, 0.7, (2, d))
     C, C_t = wishart(rng, d), wishart(rng, d)
+    S_t = wishart(rng, d) if seed % 4 > 1 else np.diag(s_t)  # which commutes with tokens, or not
     if seed % 3 == 0:
         C = np.diag(np.diag(C))  # which commutes
-    expected = row_by_row(point, s, C, C_t, s_t, 3.0, 0.3)
+    expected = row_by_row(point, s, C, C_t, S_t, 3.0, 0.3)
     Q, test = rotation(rng, d), {"alpha_test": 3.0, "rho_test": 0.3}
     around = {"tokens": Q @ np.diag(s) @ Q.T, "tasks": Q @ C @ Q.T}
     around = {name: (A + A.T) / 2 for name, A in around.items()}
-    new = {"test_tasks": Q @ C_t @ Q.T, "test_tokens": Q @ np.diag(s_t) @ Q.T}
+    new = {"test_tasks": Q @ C_t @ Q.T, "test_tokens": Q @ S_t @ Q.T}
     new = {name: (A + A.T) / 2 for name, A in new.items()}
     assert icl_error(**point, **around, **new, **test) == pytest.approx(expected[0], rel=1e-10)
     assert idg_error(**point, **around, **test) == pytest.approx(expected[1], rel=1e-10)
@@ -123,7 +130,7 @@ def test_directions_and_matrices_agree(s, C, tau, alpha, kappa, rho, lam):
     if law.tokens.size < 4:
         return
     full = law._replace(tasks=np.diag(law.tasks), test_tasks=np.diag(law.test_tasks))
-    test = _structured.checked_test(numbers, *test)
+    test = _checked_test(numbers[1], numbers[3], *test)
     dense = _structured.errors(full, numbers, *test)
     assert dense == pytest.approx(_structured.errors(law, numbers, *test), rel=1e-8)
 
@@ -142,6 +149,62 @@ def test_whitening_without_ridge(seed, tau, alpha, kappa, rho):
     assert found == pytest.approx(expected, rel=1e-7)
     found, expected = idg_error(**point, tokens=S, tasks=C), idg_error(**point, tasks=white)
     assert found == pytest.approx(expected, rel=1e-7)
+
+
+@given(st.integers(0, 100), st.floats(1.05, 20), kappas, noises)
+def test_other_tokens_at_test_are_whitened_too(seed, tau, kappa, rho):
+    """Without ridge and beyond the peak the tokens of pretraining are no more than a basis."""
+    rng, d = np.random.default_rng(seed), 5
+    S, S_t, C, C_t = (wishart(rng, d) + 0.1 * np.eye(d) for _ in range(4))
+    values, vectors = np.linalg.eigh(S)
+    root, inverse = ((vectors * values**p) @ vectors.T for p in (0.5, -0.5))
+    white = {"tasks": root @ C @ root, "test_tasks": root @ C_t @ root}
+    white |= {"test_tokens": inverse @ S_t @ inverse}
+    white = {name: (A + A.T) / 2 for name, A in white.items()}
+    point = {"tau": tau, "alpha": 2.0, "kappa": kappa, "rho": rho}
+    found = icl_error(**point, tokens=S, tasks=C, test_tasks=C_t, test_tokens=S_t)
+    assert found == pytest.approx(icl_error(**point, **white), rel=1e-7)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.2])
+def test_turned_tokens_at_test(lam):
+    """Turned by little they change little; a direction without tokens changes nothing."""
+    rng, d = np.random.default_rng(0), 8
+    s, s_t, C = rng.gamma(2.0, size=d), rng.gamma(2.0, size=d), wishart(rng, d)
+    A = rng.standard_normal((d, d))
+    point = {"tau": 0.6, "alpha": 2.0, "kappa": 0.7, "rho": 0.1, "lam": lam, "alpha_test": 5.0}
+
+    def turned(size):
+        Q = expm(size * (A - A.T))
+        S_t = Q @ np.diag(s_t) @ Q.T
+        return (S_t + S_t.T) / 2
+
+    plain = icl_error(**point, tokens=np.diag(s), tasks=C, test_tokens=np.diag(s_t))
+    near = icl_error(**point, tokens=np.diag(s), tasks=C, test_tokens=turned(1e-6))
+    far = icl_error(**point, tokens=np.diag(s), tasks=C, test_tokens=turned(1.0))
+    assert near == pytest.approx(plain, rel=1e-4) and abs(far / plain - 1) > 0.01
+    more = {"tau": 0.6 * 0.64, "alpha": 1.6, "kappa": 0.56, "rho": 0.1, "lam": lam / 0.512}
+    padded = {"tokens": np.diag(s) / 0.8, "tasks": C, "test_tokens": turned(1.0) / 0.8}
+    padded = {name: np.pad(law, (2, 0)) for name, law in padded.items()}
+    found = icl_error(**more, **padded, alpha_test=4.0)
+    assert found == pytest.approx(far, rel=1e-9)
+    with pytest.raises(ValueError, match="test_tokens must be zero in directions"):
+        icl_error(**more, **(padded | {"test_tokens": wishart(rng, 10)}))
+
+
+def test_rows_that_meet_are_interpolated():
+    rng, d = np.random.default_rng(0), 70
+    s, C = np.exp(np.linspace(-1.5, 1.5, d)), wishart(rng, d)
+    law, numbers = _structured.checked(
+        (C, wishart(rng, d), np.diag(s), wishart(rng, d)), 0.5, 3.0, 0.6, 0.1, 0.01
+    )
+    point = _structured.in_units(law, *(np.array([float(a)]) for a in (*numbers, 2.0, 0.2)))
+    few = _levels.nodes(law.tokens, law.weights)
+    assert few.tokens.size < d
+    every = few._replace(tokens=law.tokens, rows=np.eye(d), mean=law.weights)
+    xi = _dense.solve(law, point, few)
+    found, expected = (_dense.errors_at(law, point, xi, None, at)[0] for at in (few, every))
+    assert found == pytest.approx(expected, rel=1e-8)
 
 
 @given(spectra, spectra, taus, ratios, kappas, noises, ridges, st.floats(0.1, 10))

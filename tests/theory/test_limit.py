@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from iclkit.theory._minimum import stationary
 from iclkit.theory.limit import (
@@ -872,3 +873,61 @@ def test_arguments_of_optima_are_checked(function, names):
             function(**(good | {name: -1.0}))
     with pytest.raises(ValueError, match="test must be one of icl, idg, got 'train'"):
         function(**good, test="train")
+
+
+# Another test than pretraining -------------------------------------------------------------------
+
+
+@both_tests
+def test_ridge_for_another_test_is_the_best_of_all_that_are_tried(test):
+    """By brute force, on both sides of zero, also where contexts at test have no end."""
+    rng = np.random.default_rng(4)
+    tau, alpha, kappa = 10 ** rng.uniform(-1, 1, (3, 60))
+    kappa[:8] = INF
+    point = {"tau": tau, "alpha": alpha, "kappa": kappa, "rho": rng.uniform(0, 2, 60)}
+    other = {"alpha_test": alpha * 10 ** rng.uniform(-2, 2, 60), "rho_test": rng.uniform(0, 2, 60)}
+    other["alpha_test"][::10] = INF
+    edge = ridge_edge(**point)
+    tried = np.concatenate([
+        edge * np.append(np.linspace(0.999, 0, 150), 0)[:, None],
+        np.geomspace(1e-6, 1e4, 400)[:, None] * np.ones(60),
+    ])  # fmt: skip
+    errors = ERRORS[test](**point, **other, lam=tried)
+    for negative, least in ((False, errors[150:].min(axis=0)), (True, errors.min(axis=0))):
+        best = optimal_ridge(**point, **other, test=test, negative=negative)
+        found = ERRORS[test](**point, **other, lam=best)
+        assert np.all(found <= least * (1 + 1e-12))
+        assert np.all(best >= (edge if negative else 0))
+    assert np.any(best < 0) and np.any(best > 0)
+
+
+@given(
+    log_floats(0.05, 0.95) | log_floats(1.05, 20), log_floats(0.05, 20), log_floats(1e-3, 5),
+    log_floats(0.05, 20), log_floats(1e-3, 5),
+)  # fmt: skip
+def test_ridge_for_another_test_without_diversity_limit(tau, alpha, rho, alpha_test, rho_test):
+    """The root of βb[τ(τ + D) − 3τb + b³] = (τ − b²)² at ξ = (1 + q)(1 − b)/b."""
+    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
+    beta, D = (1 + q_test) / (1 + q), (1 + q) * (1 + rho)
+
+    def gap(b):
+        return beta * b * (tau * (tau + D) - 3 * tau * b + b**3) - (tau - b**2) ** 2
+
+    low = min(tau, 1.0)  # where no ridge is
+    b = brentq(gap, 0, low, xtol=1e-15) if gap(low) > 0 else low
+    expected = (1 + q) * (1 - b) * (1 - b / tau) / b
+    for test in ERRORS:
+        found = optimal_ridge(
+            tau, alpha, INF, rho, test=test, alpha_test=alpha_test, rho_test=rho_test
+        )
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-8 * (1 + q))
+
+
+def test_ridge_for_the_test_of_pretraining():
+    point = {"tau": [0.5, 3.0], "alpha": 2.0, "kappa": 0.7, "rho": 0.3}
+    for test in ERRORS:
+        plain = optimal_ridge(**point, test=test)
+        same = optimal_ridge(**point, test=test, alpha_test=2.0, rho_test=0.3)
+        np.testing.assert_allclose(same, plain, rtol=1e-9)
+    shape = optimal_ridge(**point, alpha_test=np.ones((4, 1, 1)), rho_test=[[0.1], [0.2]]).shape
+    assert shape == (4, 2, 2)
