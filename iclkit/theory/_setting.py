@@ -69,7 +69,7 @@ class Setting(NamedTuple):
 def setting(
     tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any, size: float = np.inf
 ) -> Setting:
-    """Return the setting of arguments that are laws, or None; laws may have no size of their own."""
+    """Return the setting of arguments that are laws, or None; a size is for laws without one."""
     C = isotropic() if tasks is None else as_law("tasks", tasks)
     C_t = C if test_tasks is None else as_law("test_tasks", test_tasks)
     S = isotropic() if tokens is None else as_law("tokens", tokens)
