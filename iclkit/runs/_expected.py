@@ -49,8 +49,8 @@ def errors(
                 error, assignment=assignment, prior=prior or "sphere", tasks=law
             )
             with warnings.catch_warnings():
-                # It stands beside the runs, which show how good it is.
-                warnings.simplefilter("ignore", RuntimeWarning)
+                # It stands beside the runs, which show how good it is, but not why.
+                warnings.filterwarnings("ignore", "(?!tasks have)", RuntimeWarning)
                 found[name][here] = _where_possible(known, part)
     return found
 

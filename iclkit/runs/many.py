@@ -96,6 +96,11 @@ def simulate(
     ValueError, TypeError
         If an argument is outside its range, or n, k or ℓ rounds to 0.
 
+    Warns
+    -----
+    iclkit.data.laws.FewDirectionsWarning
+        If tasks have so few directions that the theory may be off by some per cent.
+
     Examples
     --------
     >>> from iclkit import simulate
@@ -105,9 +110,9 @@ def simulate(
     >>> five = simulate(d=8, tau=2.0, alpha=1.0, kappa=1.0, rho=0.1, runs=5)
     >>> bool((five.icl_error[:3] == three.icl_error).all())
     True
-    >>> steep = simulate(d=8, tau=2.0, alpha=1.0, kappa=1.0, rho=0.1, tasks="power_law(0.5)")
+    >>> steep = simulate(d=32, tau=0.5, alpha=1.0, kappa=1.0, rho=0.1, tasks="power_law(0.3)")
     >>> print(steep.tasks, steep.prior)
-    power_law(0.5) gaussian
+    power_law(0.3) gaussian
     """
     point: dict[str, Any] = {
         "d": d, "tau": tau, "alpha": alpha, "kappa": kappa, "rho": rho, "lam": lam,
@@ -231,7 +236,8 @@ def sweep(
     Warns
     -----
     Warning
-        What runs warn of, each message once; and which were left out.
+        What runs warn of, each message once; which were left out; and a `FewDirectionsWarning` of
+        `iclkit.data.laws` where what is expected may be off by some per cent.
 
     Notes
     -----

@@ -65,6 +65,7 @@ class Setting(NamedTuple):
         return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam / self.ridge_unit
 
 
+<<<<<<< HEAD
 def together(weights: np.ndarray, tokens: np.ndarray, tasks: np.ndarray) -> float:
     """Return tr ΣC, the variance of labels without noise."""
     if tokens.ndim == 2:
@@ -75,6 +76,12 @@ def together(weights: np.ndarray, tokens: np.ndarray, tasks: np.ndarray) -> floa
 
 def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setting:
     """Return the setting of arguments that are laws, or None."""
+=======
+def setting(
+    tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any, size: float = np.inf
+) -> Setting:
+    """Return the setting of arguments that are laws, or None; a size is for laws without one."""
+>>>>>>> power
     C = isotropic() if tasks is None else as_law("tasks", tasks)
     C_t = C if test_tasks is None else as_law("test_tasks", test_tasks)
     S = isotropic() if tokens is None else as_law("tokens", tokens)
@@ -90,7 +97,7 @@ def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setti
         weights, values = meet(*flat)
     else:
         weights, values = _turned(laws)
-    return _in_units(weights, values, np.inf if d is None else d)
+    return _in_units(weights, values, size if d is None else d)
 
 
 def meet(*laws: Law) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -22,7 +22,8 @@ def law_of(tasks: Any, sizes: np.ndarray | None = None) -> tuple[Law | None, flo
     if d is not None and sizes is not None and np.any(sizes != d):
         other = sizes[sizes != d].flat[0]
         raise ValueError(f"tasks must be a law in d = {other:g} dimensions, got one in {d}")
-    law = _structured.checked_law(tasks, None, None, None)
+    size = np.inf if sizes is None or not sizes.size else float(sizes.min())
+    law = _structured.checked_law(tasks, None, None, None, size=size)
     return law, law.unit
 
 

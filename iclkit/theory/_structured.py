@@ -24,9 +24,10 @@ _REFINED = 4  # times that nodes are doubled
 _COARSE = np.arange(-40.0, 14.0, 2.0)
 
 
-def checked_law(*laws: Any) -> Setting:
-    """Return the setting of the laws, and warn where it has few directions."""
-    law = setting(*laws)
+def checked_law(*laws: Any, size: float = np.inf) -> Setting:
+    """Return the setting of the laws, and warn where it has few directions, at a size if given."""
+    tasks, test_tasks, tokens, test_tokens = laws
+    law = setting(tasks, test_tasks, tokens, test_tokens, size)
     if law.effective < _FEW:
         warnings.warn(
             f"tasks have {law.effective:.3g} directions, (Tr ΣC)²/Tr(ΣC)², and the limit takes it "

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import zeta
 
 from iclkit.data import laws
-from iclkit.theory.limit import icl_error
+from iclkit.theory.limit import icl_error, idg_error
 
 spectra = st.lists(st.floats(0.01, 10), min_size=1, max_size=6)
 sizes = st.integers(1, 40)
@@ -83,6 +83,25 @@ def test_few_directions_are_told(law, few, recwarn):
     icl_error(**POINT, tasks=law)
     assert [w.category for w in recwarn] == [laws.FewDirectionsWarning] * few
     assert [w.filename for w in recwarn] == [__file__] * few
+
+
+@pytest.mark.filterwarnings("ignore:the term of order")
+@pytest.mark.parametrize("error", [icl_error, idg_error])
+@pytest.mark.parametrize(
+    ("law", "d", "few"),
+    [
+        (laws.low_rank(0.25), 40, True),
+        (laws.low_rank(0.25), [400, 40], True),
+        (laws.low_rank(0.25), 400, False),
+        ([2.0, 1.0], 16, True),
+        (([1.0, 0.0], [0.5, 0.5]), 60, False),
+        (np.repeat([1.0, 0.0], [5, 95]), 100, True),
+    ],
+)
+def test_few_directions_are_told_at_a_dimension(law, d, few, error, recwarn):
+    error(**POINT, tasks=law, d=d)
+    told = [w for w in recwarn if w.category is laws.FewDirectionsWarning]
+    assert [w.filename for w in told] == [__file__] * few
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,7 @@ def test_other_test_contexts_have_a_theory():
             assert result[f"{name}_theory"] == expected
 
 
+@pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
 def test_tasks_of_a_law_have_a_theory():
     grid = {name: POINT[name] for name in ("tau", "alpha", "rho")}
     grid |= {"kappa": 1.0, "d": [12, 16], "tasks": ["power_law(0.5)", "two_level(0.5, 0.5)"]}
@@ -291,6 +292,14 @@ def test_tasks_of_a_law_have_a_theory():
     assert one.icl_error_theory > 0
     for change in ({"prior": "sphere"}, {"tokens": "power_law(0.5)"}):
         assert "icl_error_theory" not in simulate(**POINT, runs=2, tasks="low_rank(0.5)", **change)
+
+
+@pytest.mark.parametrize("law", ["low_rank(0.25)", laws.low_rank(0.25), "power_law(1.5)"])
+def test_few_directions_are_told_beside_runs(law):
+    point = POINT | {"tau": 0.2, "d": 24}
+    with pytest.warns(laws.FewDirectionsWarning, match="tasks have .* directions") as told:
+        simulate(**point, runs=2, tasks=law)
+    assert {w.filename for w in told} == {__file__}
 
 
 def test_sweep_takes_laws_in_words(tmp_path):

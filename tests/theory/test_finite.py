@@ -414,6 +414,7 @@ def test_many_points_of_a_large_spectrum():
 
 
 @pytest.mark.filterwarnings("ignore:with .* tasks")
+@pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
 def test_simulation_of_tasks_with_a_spectrum_is_met():
     d, n, k, ell, rho, lam = 12, 312, 12, 24, 0.5, 0.1
     spectrum = np.repeat([3.0, 0.6], [2, 10])
