@@ -65,7 +65,6 @@ class Setting(NamedTuple):
         return tau / r**2, alpha / r, kappa / r, rho / self.unit, lam / self.ridge_unit
 
 
-<<<<<<< HEAD
 def together(weights: np.ndarray, tokens: np.ndarray, tasks: np.ndarray) -> float:
     """Return tr ΣC, the variance of labels without noise."""
     if tokens.ndim == 2:
@@ -74,14 +73,10 @@ def together(weights: np.ndarray, tokens: np.ndarray, tasks: np.ndarray) -> floa
     return float(weights @ (tokens * diagonal))
 
 
-def setting(tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any) -> Setting:
-    """Return the setting of arguments that are laws, or None."""
-=======
 def setting(
     tasks: Any, test_tasks: Any, tokens: Any, test_tokens: Any, size: float = np.inf
 ) -> Setting:
     """Return the setting of arguments that are laws, or None; a size is for laws without one."""
->>>>>>> power
     C = isotropic() if tasks is None else as_law("tasks", tasks)
     C_t = C if test_tasks is None else as_law("test_tasks", test_tasks)
     S = isotropic() if tokens is None else as_law("tokens", tokens)
