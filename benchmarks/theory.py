@@ -89,7 +89,7 @@ def against_closed_form():
             at, times = (tau, 1.0, 0.5, 0.1, lam), ([], [])
             for _ in range(9):  # in turn
                 for of, how in zip(times, ({}, {"tasks": law}), strict=True):
-                    of.append(seconds(lambda: icl_error(*at, **how), 3)[0])  # noqa: B023
+                    of.append(seconds(lambda: icl_error(*at, **how), 15)[0])  # noqa: B023
             closed, general = map(min, times)
             rows.append({"points": points, "lam": lam, "closed": closed, "law": general})
             print(rows[-1], flush=True)

@@ -25,8 +25,8 @@ def errors(
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    At a finite d the theory has Gaussian tasks of any law, in pretraining and at test, and no
-    other laws; there is none for λ < 0, and there are no digits close to n = d(d + 1) without ridge.
+    At a finite d the theory has Gaussian tasks of any law, in pretraining and at test, and none
+    of tokens; nor for λ < 0, and there are no digits close to n = d(d + 1) without ridge.
     """
     given = {name: value for name, value in others.items() if value is not None}
     laws = {name: given.pop(name) for name in LAWS if name in given}

@@ -17,7 +17,7 @@ Law: TypeAlias = Setting
 def law_of(
     tasks: Any, test_tasks: Any = None, sizes: np.ndarray | None = None
 ) -> tuple[Law | None, float, float]:
-    """Return the law of the tasks, its mean, the unit of errors, and the variance of |w|²/d at test.
+    """Return the law of the tasks, its mean, the unit of errors, and var |w|²/d of test tasks.
 
     The variance is of order 1/d, and left out, where no eigenvalue is large; but a law of test
     tasks may be a single direction.
