@@ -44,11 +44,12 @@ def errors(
             continue  # they are picked from a list
         here = (points["d"] == d) & (points["lam"] >= 0)
         part = {name: column[here] for name, column in points.items()}
-        how = {"assignment": assignment, "prior": prior or "sphere", "tasks": law}
         for name, error in (
             ("icl_error", functools.partial(icl_error, test_tasks=test)), ("idg_error", idg_error)
         ):  # fmt: skip
-            known = functools.partial(error, **how)
+            known = functools.partial(
+                error, assignment=assignment, prior=prior or "sphere", tasks=law
+            )
             with warnings.catch_warnings():
                 # It stands beside the runs, which show how good it is.
                 warnings.simplefilter("ignore", RuntimeWarning)
