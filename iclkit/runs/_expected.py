@@ -25,8 +25,8 @@ def errors(
 ) -> dict[str, np.ndarray]:
     """Return both errors of `iclkit.runs.linear_attention` at points, NaN where there are none.
 
-    At a finite d the theory has Gaussian tasks of any law, and no other laws; there is none for
-    λ < 0, and there are no digits close to n = d(d + 1) without ridge.
+    At a finite d the theory has Gaussian tasks of any law, in pretraining and at test, and none
+    of tokens; nor for λ < 0, and there are no digits close to n = d(d + 1) without ridge.
     """
     given = {name: value for name, value in others.items() if value is not None}
     laws = {name: given.pop(name) for name in LAWS if name in given}
@@ -34,17 +34,19 @@ def errors(
     columns = np.broadcast_arrays(lam, *given.values())
     points = dict(zip(names, columns, strict=True))
     found = {name: np.full(columns[0].shape, np.nan) for name in ("icl_error", "idg_error")}
-    if laws.keys() - {"tasks"} or (laws and prior == "sphere"):
+    if laws.keys() - {"tasks", "test_tasks"} or (laws and prior == "sphere"):
         return found
     if "alpha_test" in points:  # as a run has it, in whole tokens
         points["alpha_test"] = np.rint(points["alpha_test"] * points["d"]) / points["d"]
     for d in np.unique(points["d"]):
-        law = law_at("tasks", laws.get("tasks"), int(d))
-        if law is not None and law.vectors is not None:  # which are picked from a list
-            continue
+        law, test = (law_at(name, laws.get(name), int(d)) for name in ("tasks", "test_tasks"))
+        if any(one is not None and one.vectors is not None for one in (law, test)):
+            continue  # they are picked from a list
         here = (points["d"] == d) & (points["lam"] >= 0)
         part = {name: column[here] for name, column in points.items()}
-        for name, error in (("icl_error", icl_error), ("idg_error", idg_error)):
+        for name, error in (
+            ("icl_error", functools.partial(icl_error, test_tasks=test)), ("idg_error", idg_error)
+        ):  # fmt: skip
             known = functools.partial(
                 error, assignment=assignment, prior=prior or "sphere", tasks=law
             )

@@ -30,15 +30,17 @@ def error(
     form: str,
     prior: str,
     tasks: Any,
+    test_tasks: Any,
     alpha_test: Any,
     rho_test: Any,
 ) -> Any:
     """Return an error at finite d, for `iclkit.theory.icl_error` and its twin."""
     tau, alpha, kappa, rho, lam = point(tau, alpha, kappa, rho, lam)
     size = _validate.counts("d", d)
-    if tasks is not None and form == "hybrid":
+    if form == "hybrid" and not (tasks is None and test_tasks is None):
         raise ValueError("form must be exp or linear where tasks are given, got 'hybrid'")
-    law, unit = _spectrum.law_of(tasks, size)
+    law, unit, variance = _spectrum.law_of(tasks, test_tasks, size)
+    gaussian = prior == "gaussian" or tasks is not None
     rho, lam = rho / unit, lam / unit
     other: Any = other_test(alpha_test, rho_test, unit)
     size, tau, alpha, kappa, rho, lam, *other = broadcast(size, tau, alpha, kappa, rho, lam, *other)
@@ -60,14 +62,16 @@ def error(
         leave_one_out = np.vectorize(_fresh.leave_one_out, otypes=[float])
         ell_test = np.where(np.isnan(other[0]), ell, other[0] * size)
         rho_test = np.where(np.isnan(other[1]), rho, other[1])
-        whole = leave_one_out(
-            size, n + pole, ell, rho, lam, ell_test, rho_test, prior == "gaussian"
-        )
-    result, growth = _in_form(form, whole, size, test, assignment, prior, law, *at, *other)
+        whole = leave_one_out(size, n + pole, ell, rho, lam, ell_test, rho_test, gaussian)
+    result, growth = _in_form(
+        form, whole, size, test, assignment, gaussian, law, variance, *at, *other
+    )
     _warn(np.where(pole, 0.0, growth), np.where(endless, np.inf, k), size)
     if test == "idg" and np.any(seen < 1):
         at = (away, alpha, np.full_like(kappa, np.inf), rho, lam)
-        fresh, _ = _in_form(form, whole, size, "icl", assignment, prior, law, *at, *other)
+        fresh, _ = _in_form(
+            form, whole, size, "icl", assignment, gaussian, law, variance, *at, *other
+        )
         result = np.where(seen < 1, seen * result + (1 - seen) * fresh, result)
     return np.where(pole, np.inf, unit * result)[()]
 
@@ -78,8 +82,9 @@ def _in_form(
     size: np.ndarray,
     test: str,
     assignment: str,
-    prior: str,
+    gaussian: bool,
     law: _spectrum.Law | None,
+    variance: float,
     tau: Any,
     alpha: Any,
     kappa: Any,
@@ -88,14 +93,15 @@ def _in_form(
     *other: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return an error in one of the forms, and its first order over the limit."""
-    limit, first = to_first_order(test, assignment, prior, law, tau, alpha, kappa, rho, lam, *other)
+    how = assignment, gaussian, law, variance
+    limit, first = to_first_order(test, *how, tau, alpha, kappa, rho, lam, *other)
     growth = first / limit / size
     if form == "linear":
         return limit * (1 + growth), growth
     power, scale = growth, limit
     if form == "hybrid":
         at = (tau, alpha, np.full_like(kappa, np.inf), rho, lam)
-        fresh, fresh_first = to_first_order("icl", assignment, prior, law, *at, *other)
+        fresh, fresh_first = to_first_order("icl", *how, *at, *other)
         power, scale = growth - fresh_first / fresh / size, limit * (whole / fresh)
     beyond = power > _LARGEST
     if np.any(beyond):
@@ -133,8 +139,9 @@ def broadcast(*values: Any) -> list[np.ndarray]:
 def to_first_order(
     test: str,
     assignment: str,
-    prior: str,
+    gaussian: bool,
     law: _spectrum.Law | None,
+    variance: float,
     tau: np.ndarray,
     alpha: np.ndarray,
     kappa: np.ndarray,
@@ -147,7 +154,7 @@ def to_first_order(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return an error's limit and what comes to it times 1/d, at arrays of one shape.
 
-    With the name of an effect, only what comes by that.
+    With the name of an effect, only what comes by that. `variance` is that of |w|²/d of test tasks.
     """
     close = (tau - 1) ** 2 + lam < _CLOSE**2
     if np.any(close):
@@ -161,9 +168,9 @@ def to_first_order(
     rho_test = np.where(np.isnan(rho_test), rho, rho_test)
     endless = np.isinf(kappa)
     balanced = (assignment == "balanced") & ~endless
-    gaussian = prior == "gaussian" or law is not None
     points = (tau, alpha, np.where(endless, _ENDLESS, kappa), rho, lam, balanced)
-    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
+    mean = _spectrum.tested_mean(law)
+    q, q_test = (1 + rho) / alpha, (mean + rho_test) / alpha_test
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # refused below
         found = _in_blocks(points, gaussian, law)
         if law is None:
@@ -172,11 +179,11 @@ def to_first_order(
         else:
             icl, idg = _spectrum.limits(law, tau, alpha, kappa, rho, lam, alpha_test, rho_test)
         limit = icl
-        difference = 1 + rho_test - 2 * found.trace + found.weighted + q_test * found.square
+        difference = mean + rho_test - 2 * found.trace + found.weighted + q_test * found.square
         if test == "idg":
             # By the exact moments the rest of the error is the same for all test contexts.
             limit, difference = idg, found.idg + rho_test - rho + (q_test - q) * found.square
-        effects = _effects(test, found, alpha, rho, alpha_test, rho_test)
+        effects = _effects(test, found, mean, variance, alpha, rho, alpha_test, rho_test)
         first = effects.sum(axis=-1)
         if effect is not None:
             first = effects[..., _first_order.EFFECTS.index(effect)]
@@ -199,20 +206,22 @@ def to_first_order(
 def _effects(
     test: str,
     found: _first_order.Corrections,
+    mean: float,
+    variance: float,
     alpha: np.ndarray,
     rho: np.ndarray,
     alpha_test: np.ndarray,
     rho_test: np.ndarray,
 ) -> np.ndarray:
     """Return what comes to an error times 1/d by each effect, along a last axis."""
-    q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
+    q, q_test = (1 + rho) / alpha, (mean + rho_test) / alpha_test
     names = _first_order.EFFECTS
     # The features of a test context, too, have a length that fluctuates, and a last coordinate.
     if test == "icl":
         effects: np.ndarray = found.weighted_1 - 2 * found.trace_1
         effects = effects + q_test[..., None] * found.square_1
         fluctuations = found.weighted / alpha_test
-        last = (1 + rho_test) ** 2 * found.last
+        last = ((mean + rho_test) ** 2 + variance) * found.last
     else:
         more = rho_test - rho
         effects = found.idg_1 + (q_test - q)[..., None] * found.square_1

@@ -2,11 +2,11 @@ r"""The 1/d correction of both errors, from one functional and its first derivat
 
 Write Ω for the log-determinant of the fit's normal matrix, extended by a label of weight δ. Both
 errors are derivatives of its mean: with respect to a ridge P and one, S, that is weighted with the
-covariance C of the tasks, to a source J on tr CΓ, or to the number of contexts per task ν. Tasks
-are added one by one; the leading order is a fixed point for (t_w, t_ζ), the normalised traces that
-a task and the noise see, and the next order is an integral over the tasks so far, y = k'/d. The
-derivation is in {doc}`theory/finite-size`. The last axis of arrays is that of the eigenvalues of C,
-whose mean is 1; isotropic tasks have one.
+covariance C̃ of the test tasks, to a source J on tr C̃Γ, or to the number of contexts per task ν.
+Tasks are added one by one; the leading order is a fixed point for (t_w, t_ζ), the normalised traces
+that a task and the noise see, and the next order is an integral over the tasks so far, y = k'/d.
+The derivation is in {doc}`theory/finite-size`. The last axis of arrays is that of the eigenvalues
+of C, whose mean is 1, with the diagonal of C̃ beside them; isotropic tasks have one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EFFECTS = (
 class Corrections(NamedTuple):
     """Limits of what the errors are made of, and what comes to them times 1/d by each effect."""
 
-    trace: np.ndarray  # tr CΓ
+    trace: np.ndarray  # tr C̃Γ
     trace_1: np.ndarray  # with an axis of EFFECTS, the last one, as the others of first order
     square: np.ndarray  # tr ΓΓᵀ
     square_1: np.ndarray
@@ -42,7 +42,7 @@ class Corrections(NamedTuple):
     # What the error on the pretraining tasks changes by with other test contexts.
     own_square: np.ndarray  # tr ΓRΓᵀ
     own_last: np.ndarray  # the last column times what the first ones miss of the mean task
-    weighted: np.ndarray  # tr ΓCΓᵀ
+    weighted: np.ndarray  # tr ΓC̃Γᵀ
     weighted_1: np.ndarray
 
 
@@ -53,8 +53,9 @@ class _Setting(NamedTuple):
     ridge: Jet  # P, of which O takes derivatives
     source: Jet  # J, at 0
     nu: Jet  # contexts per task
-    # With a spectrum, its eigenvalues, their shares, and S, at 0.
+    # With a spectrum, its eigenvalues and those of test tasks, their shares, and S, at 0.
     spectrum: Any = 1
+    tested: Any = 1
     shares: np.ndarray | None = None
     weighted: Jet | float = 0.0
 
@@ -91,8 +92,9 @@ def _state(at: _Setting, start: np.ndarray, t_w: Jet, t_zeta: Jet) -> _State:
     v = 1 / (c + t_w * l)
     f = at.nu * (t_w * v) * l
     a, b = f / t_w, at.nu * v
-    P_0 = at.ridge + (at.kappa * a + at.weighted) * at.spectrum + at.kappa * at.q * b
-    g = (at.kappa * a + at.source) * at.spectrum / P_0
+    learned = at.kappa * a * at.spectrum
+    P_0 = at.ridge + learned + at.weighted * at.tested + at.kappa * at.q * b
+    g = (learned + at.source * at.tested) / P_0
     alone, missed = 1 / P_0, 1 - g
     return _State(
         c, l, v, f, a, b,
@@ -163,7 +165,10 @@ def corrections(
         with np.errstate(divide="ignore"):
             start = 2 * (np.where(under, 1 - tau, m / (tau * slack)),)
     else:
-        at = at._replace(spectrum=law.tasks, shares=law.weights, weighted=constant(zero, S=1.0))
+        at = at._replace(
+            spectrum=law.tasks, tested=law.test_tasks, shares=law.weights,
+            weighted=constant(zero, S=1.0),
+        )  # fmt: skip
         start = _spectrum.traces(law, tau, q, kappa, lam)
     t_w, t_zeta, state = _fixed_point(at, np.where(under, 0.0, 1.0), *start)
     c, l, v, f, a, b = state[:6]  # noqa: E741
@@ -229,8 +234,11 @@ def corrections(
         change: np.ndarray = tau * np.where(lam > 0, lam * parts[P], 0.0) + tau / kappa * parts[NU]
         return change
 
-    traced, squared, weighted = (t_h - t_w).parts[1], t_zeta.parts[1], t_h.parts[1]
-    trace, last = (traced[0] + 1) / 2, held.inverse().parts[1, 0]
+    missing = at.tr(state.by_w * at.tested)
+    meeting = at.tr(state.by_zeta * at.tested)
+    traced, squared, weighted = (meeting - missing).parts[1], t_zeta.parts[1], meeting.parts[1]
+    trace = (traced[0] + _spectrum.tested_mean(law)) / 2
+    last = held.inverse().parts[1, 0]
     missed, own_square = (1 / v).parts[1], (t_h - a * xx).parts[1, 0]
 
     # What a context that is added has in its leverage beyond the mean: the variance of that.

@@ -100,7 +100,9 @@ def meet(*laws: Law) -> tuple[np.ndarray, list[np.ndarray]]:
 
     Two laws meet direction by direction, whatever the shares of either.
     """
-    several = [law for law in laws if law.values.size > 1] or [laws[0]]
+    several = [law for law in laws if law.values.size > 1]
+    if not several:  # the quick way for isotropic ones
+        return np.ones(1), [law.values for law in laws]
     first = several[0]
     if all(np.array_equal(law.weights, first.weights) for law in several):
         weights, at = first.weights, [np.arange(first.values.size)] * len(laws)

@@ -14,17 +14,33 @@ from iclkit.theory._shrinkage import trace
 Law: TypeAlias = Setting
 
 
-def law_of(tasks: Any, sizes: np.ndarray | None = None) -> tuple[Law | None, float]:
-    """Return the law of the tasks, and the mean of its spectrum, the unit of all errors."""
-    if tasks is None:
-        return None, 1.0
-    d = as_law("tasks", tasks).d
-    if d is not None and sizes is not None and np.any(sizes != d):
-        other = sizes[sizes != d].flat[0]
-        raise ValueError(f"tasks must be a law in d = {other:g} dimensions, got one in {d}")
+def law_of(
+    tasks: Any, test_tasks: Any = None, sizes: np.ndarray | None = None
+) -> tuple[Law | None, float, float]:
+    """Return the law of the tasks, its mean, the unit of errors, and var |w|²/d of test tasks.
+
+    The variance is of order 1/d, and left out, where no eigenvalue is large; but a law of test
+    tasks may be a single direction.
+    """
+    if tasks is None and test_tasks is None:
+        return None, 1.0, 0.0
+    for name, given in (("tasks", tasks), ("test_tasks", test_tasks)):
+        d = None if given is None else as_law(name, given).d
+        if d is not None and sizes is not None and np.any(sizes != d):
+            other = sizes[sizes != d].flat[0]
+            raise ValueError(f"{name} must be a law in d = {other:g} dimensions, got one in {d}")
     size = np.inf if sizes is None or not sizes.size else float(sizes.min())
-    law = _structured.checked_law(tasks, None, None, None, size=size)
-    return law, law.unit
+    law = _structured.checked_law(tasks, test_tasks, None, None, size=size)
+    variance = 0.0
+    if test_tasks is not None:
+        new = as_law("test_tasks", test_tasks)
+        variance = 0.0 if new.d is None else 2 / new.d * float(new.weights @ new.values**2)
+    return law, law.unit, variance / law.unit**2
+
+
+def tested_mean(law: Law | None) -> float:
+    """Return the mean of the spectrum of test tasks, in the unit of the law."""
+    return 1.0 if law is None else float(law.weights @ law.test_tasks)
 
 
 def limits(

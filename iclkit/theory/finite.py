@@ -26,7 +26,7 @@ _TESTS = ("icl", "idg")
 _NEAREST = 2e-3
 
 
-@labelled("tasks")
+@labelled("tasks", "test_tasks")
 def finite_size_coefficient(
     tau: ArrayLike,
     alpha: ArrayLike,
@@ -38,6 +38,7 @@ def finite_size_coefficient(
     assignment: str = "uniform",
     prior: str = "sphere",
     tasks: AnyLaw | None = None,
+    test_tasks: AnyLaw | None = None,
     alpha_test: ArrayLike | None = None,
     rho_test: ArrayLike | None = None,
     effect: str | None = None,
@@ -66,6 +67,9 @@ def finite_size_coefficient(
         Law of isotropic tasks, see `iclkit.data.draw_tasks`.
     tasks : law, optional
         The covariance of Gaussian tasks, as in `iclkit.theory.icl_error`; by default the identity.
+    test_tasks : law, optional
+        The covariance of new tasks, by default that of pretraining; it may be a single direction.
+        What is on its diagonal in the eigenbasis of the tasks counts.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining.
     effect : str, optional
@@ -87,14 +91,16 @@ def finite_size_coefficient(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range; if (τ − 1)² + λ is below 1e-12, where
+        If an argument is outside its range; if there are test tasks for the error on those of
+        pretraining; if (τ − 1)² + λ is below 1e-12, where
         `iclkit.theory.pole_strength` has the answer; or if no digits would be left.
 
     Notes
     -----
     The law of a context's features, the number of contexts per task and the last coordinate of h
     all count to this order; the length of a task, where it fluctuates, does so, too. Source:
-    eq-first-order, eq-finite-length, eq-finite-other-context and eq-finite-spectrum in the book.
+    eq-first-order, eq-finite-length, eq-finite-other-context, eq-finite-spectrum and
+    eq-finite-other-tasks in the book.
 
     Examples
     --------
@@ -111,10 +117,13 @@ def finite_size_coefficient(
     if effect is not None:
         _validate.choice("effect", effect, EFFECTS)
     tau, alpha, kappa, rho, lam = _expansion.point(tau, alpha, kappa, rho, lam)
-    law, unit = _spectrum.law_of(tasks)
+    if test == "idg" and test_tasks is not None:
+        raise ValueError("test_tasks must be None for the pretraining tasks, test='idg'")
+    law, unit, variance = _spectrum.law_of(tasks, test_tasks)
+    how = assignment, prior == "gaussian" or tasks is not None, law, variance
     other = _expansion.other_test(alpha_test, rho_test, unit)
     points = _expansion.broadcast(tau, alpha, kappa, rho / unit, lam / unit, *other)
-    limit, first = _expansion.to_first_order(test, assignment, prior, law, *points, effect=effect)
+    limit, first = _expansion.to_first_order(test, *how, *points, effect=effect)
     return (first / limit)[()]
 
 
@@ -202,6 +211,7 @@ def pole_strength(
     weights = np.array([6, -15, 20, -15, 6, -1])  # of its value at the pole
     near = (array[..., None] for array in (alpha, kappa, rho))
     points = _expansion.broadcast(1 + distance, *near, 0.0, np.nan, np.nan)
-    limit, first = _expansion.to_first_order(test, assignment, prior, None, *points)
+    how = assignment, prior == "gaussian", None, 0.0
+    limit, first = _expansion.to_first_order(test, *how, *points)
     coefficient = np.sum(first / limit * weights, axis=-1)
     return (strength * (1 + coefficient / d))[()]

@@ -207,7 +207,7 @@ def icl_error(
     ------
     ValueError, TypeError
         If an argument is outside its range, or not covered at finite d: τ and α are finite then,
-        λ is at least 0, and there is no law but that of the tasks.
+        λ is at least 0, and there is no law of tokens.
 
     Warns
     -----
@@ -219,7 +219,7 @@ def icl_error(
     Notes
     -----
     Source: eq-icl-error and eq-other-context, and for laws eq-structured-errors, in the book; at
-    finite d, eq-first-order.
+    finite d, eq-first-order and eq-finite-other-tasks.
 
     Examples
     --------
@@ -241,9 +241,10 @@ def icl_error(
     laws = (tasks, test_tasks, tokens, test_tokens)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[0]
-    _refuse_laws((None, *laws[1:]), f"at finite size, d = {d}, where tasks alone may have a law")
+    _refuse_laws((None, None, *laws[2:]), f"at finite size, d = {d}, where tasks may have a law")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("icl", *point, d, assignment, form, prior, tasks, alpha_test, rho_test)
+    how = (assignment, form, prior, tasks, test_tasks)
+    return _expansion.error("icl", *point, d, *how, alpha_test, rho_test)
 
 
 @labelled(*_LAWS)
@@ -339,9 +340,10 @@ def idg_error(
     laws = (tasks, None, tokens, None)
     if d is None:
         return _errors(tau, alpha, kappa, rho, lam, laws, alpha_test, rho_test)[1]
-    _refuse_laws((None, *laws[1:]), f"at finite size, d = {d}, where tasks alone may have a law")
+    _refuse_laws((None, *laws[1:]), f"at finite size, d = {d}, where tasks may have a law")
     point = (tau, alpha, kappa, rho, lam)
-    return _expansion.error("idg", *point, d, assignment, form, prior, tasks, alpha_test, rho_test)
+    how = (assignment, form, prior, tasks, None)
+    return _expansion.error("idg", *point, d, *how, alpha_test, rho_test)
 
 
 @labelled()

@@ -290,6 +290,11 @@ def test_tasks_of_a_law_have_a_theory():
                 assert here.idg_error_theory == pytest.approx(idg_error(**point, d=d, tasks=law))
     one = simulate(**POINT, runs=2, tasks="power_law(0.5)")
     assert one.icl_error_theory > 0
+    other = simulate(**POINT, runs=2, tasks="power_law(0.5)", test_tasks="isotropic")
+    with warnings.catch_warnings(action="ignore"):
+        how = {"tasks": laws.power_law(0.5, 12), "test_tasks": laws.isotropic()}
+        assert other.icl_error_theory == icl_error(**POINT, **how)
+    assert other.idg_error_theory == one.idg_error_theory
     for change in ({"prior": "sphere"}, {"tokens": "power_law(0.5)"}):
         assert "icl_error_theory" not in simulate(**POINT, runs=2, tasks="low_rank(0.5)", **change)
 

@@ -15,6 +15,7 @@ from iclkit.data import (
     draw_statistics,
     draw_tasks,
     laws,
+    population_moments,
     prediction_error,
     task_moments,
 )
@@ -446,6 +447,94 @@ def test_simulation_of_tasks_with_a_spectrum_is_met():
     assert mean[0] / limit - 1 > 0.08
 
 
+# --- tests on other tasks -------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO, lam=LAM)
+def test_tasks_of_pretraining_are_one_case_of_others(tau, alpha, kappa, rho, lam):
+    for rho_test in (None, 0.5):
+        at, how = (tau, alpha, kappa, rho, lam), {"tasks": LAW, "rho_test": rho_test}
+        own = finite_size_coefficient(*at, **how)
+        same = finite_size_coefficient(*at, **how, test_tasks=LAW)
+        assert same == pytest.approx(own, rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=20)
+@given(tau=TAU, alpha=ALPHA, kappa=KAPPA, rho=RHO, lam=LAM)
+def test_first_order_is_linear_in_the_test_law(tau, alpha, kappa, rho, lam):
+    # Of laws with one trace, as the last coordinate has its square.
+    tests = [(test, LAW[1]) for test in (np.ones(3), np.array([3.0, 0.8, 0.0]), [2.0, 0.9, 0.5])]
+    at, how = (tau, alpha, kappa, rho, lam), {"tasks": LAW}
+    first, second, middle = (
+        finite_size_coefficient(*at, **how, test_tasks=test)
+        * icl_error(*at, **how, test_tasks=test)
+        for test in tests
+    )
+    assert middle == pytest.approx((first + second) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+def test_nothing_but_the_trace_counts_after_isotropic_pretraining(prior):
+    at, how = (0.5, 1.0, 0.7, 0.1, 0.05), {"prior": prior}
+    own = finite_size_coefficient(*at, **how)
+    # A law that is known by shares has no d, with which the length of its tasks would fluctuate.
+    other = finite_size_coefficient(*at, **how, test_tasks=([4.0, 0.25], [0.2, 0.8]))
+    assert other == pytest.approx(own, rel=1e-12)
+    tests = [finite_size_coefficient(*at, **how, test_tasks=test) for test in ([1.0], [2.0])]
+    assert tests[0] == pytest.approx(own, rel=1e-12) and tests[1] != pytest.approx(own, rel=0.01)
+
+
+def test_only_the_diagonal_of_test_tasks_counts():
+    rng, d = np.random.default_rng(0), 24
+    basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    values, factor = rng.gamma(20.0, size=d), rng.standard_normal((d, d))
+    C, test = (basis * values) @ basis.T, factor @ factor.T / d
+    diagonal = np.diag(basis.T @ test @ basis)
+    at = (0.6, 2.0, 0.7, 0.1, 0.1)
+    turned = finite_size_coefficient(*at, tasks=(C + C.T) / 2, test_tasks=test)
+    straight = finite_size_coefficient(*at, tasks=values, test_tasks=diagonal)
+    # The length of test tasks fluctuates by the whole matrix, all that differs.
+    limit = icl_error(*at, tasks=values, test_tasks=diagonal)
+    last = {"tasks": values, "test_tasks": diagonal}
+    steps = [
+        finite_size_coefficient(*at, **last, rho_test=rho) * icl_error(*at, **last, rho_test=rho)
+        for rho in (0.0, 1.0, 2.0)
+    ]
+    column = (steps[0] - 2 * steps[1] + steps[2]) / 2  # squares of the last column of Γ
+    more = 2 / d * (np.sum(test**2) - np.sum(diagonal**2)) / d
+    assert turned - straight == pytest.approx(more * column / limit, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:with .* tasks|tasks have .* directions")
+def test_simulation_of_single_directions_is_met():
+    d, n, k, ell, rho, lam = 20, 840, 20, 40, 0.3, 0.1
+    spectrum = np.repeat([4.0, 0.25], [4, 16])
+    marked = [np.arange(d) == 0, np.arange(d) == d - 1]
+    errors = []
+    for seed in range(60):
+        streams = backend.streams(seed, np)
+        tasks = draw_tasks(k, d, streams.tasks, tasks=spectrum)
+        of = assign_tasks(n, k, streams.tasks)
+        gamma = fit_gamma(*draw_statistics(tasks[of], ell, rho, streams), lam).gamma
+        # Directions that are alike have the same mean error.
+        found = []
+        for alike in (spectrum > 1, spectrum < 1):
+            found.append(0.0)
+            for j in np.flatnonzero(alike):
+                one = population_moments(d, ell, rho, tasks=d * np.eye(d)[j])
+                found[-1] += prediction_error(gamma, one) / alike.sum()
+        errors.append(found)
+    mean, se = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1) / len(errors) ** 0.5
+    point = (n / d**2, ell / d, k / d, rho, lam)
+    how = [{"tasks": spectrum, "test_tasks": d * (1.0 * one)} for one in marked]
+    theory = np.array([icl_error(*point, d=d, **law) for law in how])
+    limit = np.array([icl_error(n / (d * (d + 1)), *point[1:], **law) for law in how])
+    assert np.all(mean / limit - 1 > 0.04)
+    # Allowed are the noise, and the square of the first order.
+    assert np.all(np.abs(mean / theory - 1) < 3 * se / mean + (theory / limit - 1) ** 2)
+
+
 # --- the errors -----------------------------------------------------------------------------------
 
 
@@ -508,6 +597,10 @@ POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
         ({"kappa": 0.01}, "kappa must be finite with k = kappa"),
         ({"tau": 1e-5}, "tau must be finite with n = tau"),
         ({"tasks": [1.0], "form": "hybrid"}, "form must be exp or linear where tasks are given"),
+        ({"test_tasks": [1.0], "form": "hybrid"}, "form must be exp or linear where tasks are"),
+        ({"test_tasks": np.ones(24)}, "test_tasks must be a law in d = 30 dimensions, got one in"),
+        ({"test_tasks": [-1.0, 1.0]}, "test_tasks must"),
+        ({"test_tokens": [1.0]}, "test_tokens must be None at finite size, d = 30"),
         ({"assignment": "fair"}, "assignment must be one of"),
         ({"form": "square"}, "form must be one of"),
         ({"prior": "cube"}, "prior must be one of sphere, gaussian"),
@@ -518,6 +611,11 @@ POINT = {"tau": 0.5, "alpha": 1.0, "kappa": 1.0, "rho": 0.1, "d": 30}
 def test_what_is_not_covered_is_refused(change, said):
     with pytest.raises(ValueError, match=said.replace("*", r"\*").replace("(", r"\(")):
         icl_error(**POINT | change)
+
+
+def test_pretraining_tasks_have_no_other_test():
+    with pytest.raises(ValueError, match="test_tasks must be None for the pretraining tasks"):
+        finite_size_coefficient(2.0, 1.0, 1.0, 0.1, test="idg", test_tasks=[1.0])
 
 
 def test_pole_has_a_function_of_its_own():
