@@ -105,7 +105,7 @@ if __name__ == "__main__":
         "book/data/structured-tokens.nc",
         name="on_tokens",
         seed=1,
-        precision=0.008,
-        runs=(20, 300),
+        precision=0.005,
+        runs=(40, 300),
         workers=1,
     )
