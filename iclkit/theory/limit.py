@@ -117,7 +117,7 @@ def effective_ridge(
     Notes
     -----
     The root of ξ M_κ(q + ξ) − τλ/ξ = 1 − τ. With tokens of eigenvalues s, each row of Γ sees ξ/s.
-    Source: eq-effective-ridge in the book.
+    Source: eq-effective-ridge, and with tokens eq-tk-ridge, in the book.
 
     Examples
     --------
@@ -218,8 +218,8 @@ def icl_error(
 
     Notes
     -----
-    Source: eq-icl-error and eq-other-context, and for laws eq-structured-errors, in the book; at
-    finite d, eq-first-order and eq-finite-other-tasks.
+    Source: eq-icl-error and eq-other-context, and for laws eq-structured-errors and eq-tk-errors,
+    in the book; at finite d, eq-first-order and eq-finite-other-tasks.
 
     Examples
     --------
@@ -322,8 +322,8 @@ def idg_error(
 
     Notes
     -----
-    Source: eq-idg-error and eq-other-context, and for laws eq-structured-errors, in the book; at
-    finite d, eq-first-order.
+    Source: eq-idg-error and eq-other-context, and for laws eq-structured-errors and eq-tk-errors,
+    in the book; at finite d, eq-first-order.
 
     Examples
     --------
