@@ -183,7 +183,7 @@ def _coupled_bias(
         for j, two in enumerate(states):
             room = 1 + np.sum(KFP * two.F) / m / kappa
             response[i, j] = np.sum((PF @ M) * two.F) / m / kappa / one.v / room
-    # Off the diagonal it can be negative, but by Cauchy and Schwarz not beyond the mean of both ends.
+    # It can be negative off the diagonal, where Cauchy and Schwarz bound it by both ends.
     size = np.sqrt(np.maximum(np.diag(response), FLOOR))
     at_ends = np.exp(to_rows @ np.log(size))
     coupled = np.outer(at_ends, at_ends)
