@@ -4,7 +4,7 @@ The first sweep has isotropic tasks and tokens, without ridge, and tests on eigh
 on new tasks and on those of pretraining. The second is the same where contexts are fewer than
 parameters, and the model is worse than an answer of zero. The third has tokens and tasks whose
 covariances don't commute, tested on tokens of three kinds. The fourth has tasks of a law that are
-tested on the worst laws nearby: that of who knows the settings, and that of who knows the fit.
+tested on the worst laws nearby: that of one who knows the settings, and that of one who knows the fit.
 Fifteen minutes on one busy core.
 """
 
@@ -138,7 +138,7 @@ def other_tokens(
 
 
 def worst_of_fit(gamma: np.ndarray, C: np.ndarray, ell: int, rho: float) -> float:
-    """Largest error at the distance RADIUS, for who knows Γ: the dual at its root."""
+    """Largest error at the distance RADIUS, for one who knows Γ: the dual at its root."""
     d = len(C)
     G = gamma[:, :d]
     size = float(np.sum(G**2)) / ell
