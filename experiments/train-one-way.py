@@ -4,8 +4,8 @@ The first sweep has isotropic tasks and tokens, without ridge, and tests on eigh
 on new tasks and on those of pretraining. The second is the same where contexts are fewer than
 parameters, and the model is worse than an answer of zero. The third has tokens and tasks whose
 covariances don't commute, tested on tokens of three kinds. The fourth has tasks of a law that are
-tested on the worst laws nearby: that of one who knows the settings, and that of one who knows the fit.
-Fifteen minutes on one busy core.
+tested on the worst laws nearby: that of one who knows the settings, and that of one who knows the
+fit. Fifteen minutes on one busy core.
 """
 
 import warnings
