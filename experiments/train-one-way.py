@@ -1,10 +1,11 @@
 """Fits tested in other ways than they were trained: contexts, noise, tokens, and the worst tasks.
 
 The first sweep has isotropic tasks and tokens, without ridge, and tests on eight kinds of contexts,
-on new tasks and on those of pretraining. The second has tokens and tasks whose covariances don't
-commute, tested on tokens of three kinds. The third has tasks of a law that are tested on the worst
-laws nearby: that of who knows the settings, and that of who knows the fit. Ten minutes on one
-busy core.
+on new tasks and on those of pretraining. The second is the same where contexts are fewer than
+parameters, and the model is worse than an answer of zero. The third has tokens and tasks whose
+covariances don't commute, tested on tokens of three kinds. The fourth has tasks of a law that are
+tested on the worst laws nearby: that of one who knows the settings, and that of one who knows the
+fit. Fifteen minutes on one busy core.
 """
 
 import warnings
@@ -30,14 +31,15 @@ from iclkit.theory import structured
 
 # Small sizes are there to be extrapolated.
 warnings.filterwarnings("ignore", "tasks have .* directions")
-# Of each test, by its name, the length of contexts over that of pretraining, and the noise.
+# Of each test, by its name, the length of contexts over that of pretraining, and the noise, which
+# is that of pretraining where there is none.
 CONTEXTS = {
-    "quarter": (0.25, 0.1),
-    "half": (0.5, 0.1),
-    "own": (1.0, 0.1),
-    "double": (2.0, 0.1),
-    "fourfold": (4.0, 0.1),
-    "long": (16.0, 0.1),
+    "quarter": (0.25, None),
+    "half": (0.5, None),
+    "own": (1.0, None),
+    "double": (2.0, None),
+    "fourfold": (4.0, None),
+    "long": (16.0, None),
     "quiet": (1.0, 0.0),
     "noisy": (1.0, 1.0),
 }
@@ -85,7 +87,7 @@ def contexts_and_noise(
     w, gamma = fitted(seed, d, tau, alpha, kappa, rho, lam)
     found = {}
     for name, (longer, noise) in CONTEXTS.items():
-        ell = round(longer * alpha * d)
+        ell, noise = round(longer * alpha * d), rho if noise is None else noise
         found[f"icl_{name}"] = prediction_error(gamma, population_moments(d, ell, noise))
         found[f"idg_{name}"] = prediction_error(gamma, task_moments(w, ell, noise))
     return found
@@ -136,7 +138,7 @@ def other_tokens(
 
 
 def worst_of_fit(gamma: np.ndarray, C: np.ndarray, ell: int, rho: float) -> float:
-    """Largest error at the distance RADIUS, for who knows Γ: the dual at its root."""
+    """Largest error at the distance RADIUS, for one who knows Γ: the dual at its root."""
     d = len(C)
     G = gamma[:, :d]
     size = float(np.sum(G**2)) / ell
@@ -177,10 +179,12 @@ def worst_tasks(
     }
 
 
+BELOW = {"tau": 0.5, "alpha": 2.0, "rho": 0.25, "lam": 0.0}
 PLAIN = {"tau": 4.0, "alpha": 4.0, "rho": 0.1, "lam": 0.0}
 RIDGED = {"tau": 1.5, "alpha": 4.0, "rho": 0.1, "lam": 0.2}
 SWEEPS: dict[str, tuple[Callable[..., dict[str, float]], dict[str, Any]]] = {
     "": (contexts_and_noise, PLAIN | {"kappa": [0.5, 1.0, 4.0], "d": [24, 32, 48]}),
+    "-below": (contexts_and_noise, BELOW | {"kappa": [0.25, 1.0, 4.0], "d": [48, 64, 96]}),
     "-tokens": (other_tokens, RIDGED | {"kappa": [0.5, 4.0], "d": [16, 24, 32, 48]}),
     "-worst": (
         worst_tasks, RIDGED | {"law": list(TASKS), "kappa": [0.5, 4.0], "d": [16, 24, 40, 56]}

@@ -183,7 +183,11 @@ def _coupled_bias(
         for j, two in enumerate(states):
             room = 1 + np.sum(KFP * two.F) / m / kappa
             response[i, j] = np.sum((PF @ M) * two.F) / m / kappa / one.v / room
-    coupled = np.exp(to_rows @ np.log(np.maximum(response, FLOOR)) @ to_rows.T)
+    # It can be negative off the diagonal, where Cauchy and Schwarz bound it by both ends.
+    size = np.sqrt(np.maximum(np.diag(response), FLOOR))
+    at_ends = np.exp(to_rows @ np.log(size))
+    coupled = np.outer(at_ends, at_ends)
+    coupled *= to_rows @ (response / np.outer(size, size)) @ to_rows.T
     scale = K / s
     remembered = coupled * (scale[:, None] * (F @ P @ F.T) * scale)
     parts = np.sum(S_t * (missed @ C_t @ missed.T + q_icl * mean @ S_t @ mean.T + remembered))

@@ -146,7 +146,7 @@ def worst_error(
     The risk of a task is ρ(1 + φ) + wᵀQw/d, and the worst law has the error of eq-worst-dual in the
     book. The limit of Q for the fitted Γ* is heuristic; simulated errors at four points,
     extrapolated from d = 16 to 56, were within 1.3 standard errors of it, which were about 1 %.
-    `worst_law` is the worst law for who does not know the draw.
+    `worst_law` is the worst law for one who does not know the draw.
 
     Examples
     --------

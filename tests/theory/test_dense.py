@@ -11,6 +11,7 @@ from iclkit import fit_gamma
 from iclkit.data import laws
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.theory import _dense, _levels, _structured
+from iclkit.theory._setting import setting
 from iclkit.theory.limit import _checked_test, effective_ridge, icl_error, idg_error, optimal_ridge
 
 BOTH = (icl_error, idg_error)
@@ -205,6 +206,40 @@ def test_rows_that_meet_are_interpolated():
     xi = _dense.solve(law, point, few)
     found, expected = (_dense.errors_at(law, point, xi, None, at)[0] for at in (few, every))
     assert found == pytest.approx(expected, rel=1e-8)
+
+
+def test_rows_that_meet_with_either_sign():
+    """A response between two rows can be negative, where tasks and test lie across each other."""
+    rng, d = np.random.default_rng(0), 4
+    s, u, v = np.array([1.0, 9.0, 0.2, 0.05]), *np.array([[1, -3, -0.6, 1.0], [2, 0.6, -0.7, 4]])
+    C, C_t = np.outer(v, v) + 1e-3 * np.eye(d), wishart(rng, d)
+    S, S_t = np.diag(s), np.outer(u, u) + 1e-3 * np.eye(d)
+    q, q_t, kappa, xi = 0.9, 0.7, 0.3, 0.8
+    P, M = S @ C @ S, q_t * S_t + S_t @ C_t @ S_t
+    found = []
+    for z in xi / s:
+        K = q * S + z * np.eye(d)
+        p = np.linalg.eigvals(np.linalg.solve(K, P)).real
+        v = brentq(lambda v, p=p: kappa * (v - 1) - np.mean(v * p / (p + v)), 1, 1e6, xtol=1e-12)
+        found.append((np.linalg.inv(P / v + K), K, 1 / v))
+    missed = 0.0
+    negative = False
+    for i, (F, K, c) in enumerate(found):
+        for j, (H, L, c2) in enumerate(found):
+            r = c * c2 / kappa * np.trace(P @ F @ M @ H) / d
+            r /= 1 - c * c2 / kappa * np.trace(P @ F @ P @ H) / d
+            negative |= r < -1e-3
+            rows = (np.eye(d) - K @ F)[i] / s[i], (np.eye(d) - L @ H)[j] / s[j]
+            left = (np.eye(d)[row] - one @ S_t for row, one in zip((i, j), rows, strict=True))
+            pair = np.linalg.multi_dot([next(left), C_t, next(left)])
+            pair += q_t * rows[0] @ S_t @ rows[1]
+            pair += r * (K @ F @ P @ H @ L)[i, j] / s[i] / s[j]
+            missed += S_t[i, j] * pair / d
+    assert negative
+    law = setting(C, C_t, S, S_t)._replace(tokens=s, tasks=C, test_tokens=S_t, test_tasks=C_t)
+    states = [_dense._state(law, q, kappa, float(z), np.inf) for z in xi / s]
+    told = _dense._coupled_bias(law, states, np.eye(d), q, kappa, xi, q_t)
+    assert told == pytest.approx(missed, rel=1e-8)
 
 
 @given(spectra, spectra, taus, ratios, kappas, noises, ridges, st.floats(0.1, 10))
