@@ -31,6 +31,7 @@ class Setting(NamedTuple):
     task_unit: float
     rank: float  # share of the directions that tokens have; the others are left out
     effective: float  # (Tr ΣC)²/Tr(ΣC)², the number of directions, or inf where it is unknown
+    share: float  # that number over the dimension
 
     @property
     def unit(self) -> float:
@@ -84,9 +85,9 @@ def setting(
     laws = {"tokens": S, "test_tokens": S_t, "tasks": C, "test_tasks": C_t}
     known = {name: law.d for name, law in laws.items() if law.d is not None}
     d = max(known.values(), default=None)
-    for name, size in known.items():
-        if size != d:
-            raise ValueError(f"{name} must be in {d} dimensions as the other laws, got {size}")
+    for name, one in known.items():
+        if one != d:
+            raise ValueError(f"{name} must be in {d} dimensions as the other laws, got {one}")
     if all(law.basis is None or _constant(law) for law in laws.values()):
         flat = [Law(law.values[:1], np.ones(1)) if _constant(law) else law for law in laws.values()]
         weights, values = meet(*flat)
@@ -184,8 +185,7 @@ def _in_units(weights: np.ndarray, values: list[np.ndarray], d: float) -> Settin
             f"{s.min() * a}"
         )
     square = float(weights @ (s * C) ** 2 if C.ndim == 1 else np.mean(s * (C**2 @ s)))
-    effective = rank * d * float(weights @ (s * diagonal / b)) ** 2 / square
+    share = rank * float(weights @ (s * diagonal / b)) ** 2 / square
     flat = bool(C.ndim == 1 and np.all(s == s[0]) and np.all(s_t == s))
-    return Setting(
-        weights, s[:1] if flat else s, C, s_t[:1] if flat else s_t, C_t, a, b, rank, effective
-    )
+    s, s_t = (s[:1], s_t[:1]) if flat else (s, s_t)
+    return Setting(weights, s, C, s_t, C_t, a, b, rank, d * share, share)

@@ -18,6 +18,7 @@ from iclkit.theory._levels import Nodes, Point
 from iclkit.theory._setting import Setting, setting, together
 
 _FEW = 20  # directions, below which errors were seen to be off by some per cent
+_USED = 0.45  # share of all directions, from which on the dimension is small and not their number
 _AT_ONCE = 2**16  # entries of an array that is in the cache
 _REFINED = 4  # times that nodes are doubled
 # Logs of an effective ridge above its least value where a best one is looked for first.
@@ -28,7 +29,8 @@ def checked_law(*laws: Any, size: float = np.inf) -> Setting:
     """Return the setting of the laws, and warn where it has few directions, at a size if given."""
     tasks, test_tasks, tokens, test_tokens = laws
     law = setting(tasks, test_tasks, tokens, test_tokens, size)
-    if law.effective < _FEW:
+    # Where most of them are used it is the dimension that is small, as with isotropic tasks.
+    if law.effective < _FEW and law.share < _USED:
         warnings.warn(
             f"tasks have {law.effective:.3g} directions, (Tr ΣC)²/Tr(ΣC)², and the limit takes it "
             "that there are many: it may be off by some per cent, see FewDirectionsWarning",

@@ -93,7 +93,10 @@ def test_few_directions_are_told(law, few, recwarn):
         (laws.low_rank(0.25), 40, True),
         (laws.low_rank(0.25), [400, 40], True),
         (laws.low_rank(0.25), 400, False),
-        ([2.0, 1.0], 16, True),
+        ([2.0, 1.0], 16, False),  # a small dimension, as with the next two
+        (laws.isotropic(), 16, False),
+        (laws.power_law(0.5, 16), 16, False),
+        (laws.power_law(1.5, 16), 16, True),
         (([1.0, 0.0], [0.5, 0.5]), 60, False),
         (np.repeat([1.0, 0.0], [5, 95]), 100, True),
     ],

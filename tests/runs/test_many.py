@@ -275,7 +275,6 @@ def test_other_test_contexts_have_a_theory():
             assert result[f"{name}_theory"] == expected
 
 
-@pytest.mark.filterwarnings("ignore::iclkit.data.laws.FewDirectionsWarning")
 def test_tasks_of_a_law_have_a_theory():
     grid = {name: POINT[name] for name in ("tau", "alpha", "rho")}
     grid |= {"kappa": 1.0, "d": [12, 16], "tasks": ["power_law(0.5)", "two_level(0.5, 0.5)"]}
