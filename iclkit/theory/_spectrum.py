@@ -16,11 +16,11 @@ Law: TypeAlias = Setting
 
 def law_of(
     tasks: Any, test_tasks: Any = None, sizes: np.ndarray | None = None
-) -> tuple[Law | None, float, float]:
+) -> tuple[Law | None, float, Any]:
     """Return the law of the tasks, its mean, the unit of errors, and var |w|²/d of test tasks.
 
     The variance is of order 1/d, and left out, where no eigenvalue is large; but a law of test
-    tasks may be a single direction.
+    tasks may be a single direction. It needs a dimension, that of the sizes or of the law.
     """
     if tasks is None and test_tasks is None:
         return None, 1.0, 0.0
@@ -31,10 +31,11 @@ def law_of(
             raise ValueError(f"{name} must be a law in d = {other:g} dimensions, got one in {d}")
     size = np.inf if sizes is None or not sizes.size else float(sizes.min())
     law = _structured.checked_law(tasks, test_tasks, None, None, size=size)
-    variance = 0.0
+    variance: Any = 0.0
     if test_tasks is not None:
         new = as_law("test_tasks", test_tasks)
-        variance = 0.0 if new.d is None else 2 / new.d * float(new.weights @ new.values**2)
+        at: Any = new.d if sizes is None else sizes
+        variance = 0.0 if at is None else 2 / at * float(new.weights @ new.values**2)
     return law, law.unit, variance / law.unit**2
 
 

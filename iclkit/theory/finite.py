@@ -69,7 +69,9 @@ def finite_size_coefficient(
         The covariance of Gaussian tasks, as in `iclkit.theory.icl_error`; by default the identity.
     test_tasks : law, optional
         The covariance of new tasks, by default that of pretraining; it may be a single direction.
-        What is on its diagonal in the eigenbasis of the tasks counts.
+        What is on its diagonal in the eigenbasis of the tasks counts. By the variance of |w|²/d,
+        which counts in a few directions only, its dimension does, too: a law without one, by the
+        shares of its directions, has none. `iclkit.theory.icl_error` takes it from its `d`.
     alpha_test, rho_test : float or array, optional
         Context length and noise of the test contexts; by default those of pretraining.
     effect : str, optional

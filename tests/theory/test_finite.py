@@ -535,6 +535,28 @@ def test_simulation_of_single_directions_is_met():
     assert np.all(np.abs(mean / theory - 1) < 3 * se / mean + (theory / limit - 1) ** 2)
 
 
+@pytest.mark.filterwarnings("ignore:with .* tasks|the term of order|tasks have .* directions")
+@pytest.mark.parametrize("d", [12, 40])
+def test_a_single_direction_is_the_same_however_it_is_written(d):
+    point = {"tau": 2.0, "alpha": 2.0, "kappa": 1.0, "rho": 0.3, "lam": 0.1}
+    spectrum, one = np.linspace(0.2, 2.0, d), d * np.eye(d)[0]
+    several = (one, (one, np.full(d, 1 / d)), laws.low_rank(1 / d), np.diag(one))
+    found = [icl_error(**point, d=d, tasks=spectrum, test_tasks=law) for law in several]
+    assert found == pytest.approx([found[0]] * 4, rel=1e-12)
+    # Without a dimension their length does not fluctuate; what that adds is 2 for the last column
+    # of Γ, whose squares are the second difference in the noise of the test.
+    at, how = point | {"tau": 2.0 * d / (d + 1)}, {"tasks": spectrum, "test_tasks": several[1]}
+    firsts, limits = (
+        np.array([error(**at, **how, rho_test=rho) for rho in (0.3, 1.3, 2.3)])
+        for error in (finite_size_coefficient, icl_error)
+    )
+    column = np.diff(firsts * limits, n=2)[0] / 2
+    whole = limits[0] * np.exp((firsts[0] + 2 * column / limits[0]) / d)
+    assert found[0] == pytest.approx(whole, rel=1e-9)
+    several_sizes = icl_error(**point, d=[d, 3 * d], test_tasks=laws.low_rank(1 / d))
+    assert several_sizes[0] == icl_error(**point, d=d, test_tasks=laws.low_rank(1 / d))
+
+
 # --- the errors -----------------------------------------------------------------------------------
 
 
