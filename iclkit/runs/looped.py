@@ -85,7 +85,7 @@ def looped_attention(
     Notes
     -----
     w ← w + ηΓ(b − Sw) with S = (d/ℓ)XᵀX and b = (d/ℓ)Xᵀy, where Γ is Γ* without its last column,
-    which in the limit does nothing.
+    which in the limit does nothing. Source: eq-think-layer in the book.
 
     Examples
     --------

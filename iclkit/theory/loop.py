@@ -54,6 +54,10 @@ def step_factor(tau: ArrayLike, alpha: ArrayLike, rho: ArrayLike, lam: ArrayLike
     ValueError, TypeError
         If an argument is outside its range.
 
+    Notes
+    -----
+    Source: eq-think-numbers in the book.
+
     Examples
     --------
     >>> from iclkit.theory import loop
@@ -92,7 +96,7 @@ def noise_strength(tau: ArrayLike, alpha: ArrayLike, rho: ArrayLike, lam: ArrayL
     Notes
     -----
     Without ridge n₀/(τ − 1) for τ > 1, with n₀ = ρ(1 + q) + q. The best ridge of one application,
-    λ* = (1 + q) n₀/τ, makes it least, too.
+    λ* = (1 + q) n₀/τ, makes it least, too. Source: eq-think-numbers in the book.
 
     Examples
     --------
@@ -150,7 +154,8 @@ def noisy_risks(
     Notes
     -----
     All terms are integrals of polynomials of degree 2L + 2 at most, for which L + 2 Gauss nodes
-    are exact. Without noise it is `iclkit.theory.descent.descent_risk`.
+    are exact. Without noise it is `iclkit.theory.descent.descent_risk`. Source: eq-think-recursion
+    in the book.
 
     Examples
     --------
@@ -251,7 +256,7 @@ def loop_error(
     -----
     With κ = ∞ this is `noisy_risks`. Else causal equations for matrices of L + 1 times are solved
     by substitution. At a fixed d the error exceeds the limit by more with every application, and
-    by much where the loop diverges.
+    by much where the loop diverges. Source: eq-think-recursion and eq-think-mean-field in the book.
 
     Examples
     --------
@@ -356,7 +361,8 @@ def edge(alpha: ArrayLike, nu2: ArrayLike, *, end: str = "upper") -> Any:
 
     Notes
     -----
-    The eigenvalues fill a region of the plane, which meets the real axis there.
+    The eigenvalues fill a region of the plane, which meets the real axis there. Source:
+    eq-think-edges in the book.
 
     Examples
     --------
@@ -432,7 +438,7 @@ def radius(step: ArrayLike, alpha: ArrayLike, nu2: ArrayLike) -> Any:
     -----
     max(|1 − hω₋|, |1 − hω₊|). A convergent error approaches its end as ϱ^(2L) only for α > 1
     without noise: else w ends elsewhere than at the task, and the error has a term that is linear
-    in the distance.
+    in the distance. Source: eq-think-radius in the book.
 
     Examples
     --------
@@ -472,6 +478,7 @@ def saturation(alpha: ArrayLike, rho: ArrayLike, nu2: ArrayLike) -> Any:
     Notes
     -----
     For α > 1 it is that of least squares in the context, and nothing of pretraining is left.
+    Source: eq-think-saturation in the book.
 
     Examples
     --------
@@ -517,7 +524,7 @@ def critical_samples(alpha: ArrayLike, rho: ArrayLike, *, ridge: str = "none") -
     Notes
     -----
     1 + m n₀, and m n₀ + m/(1 + m) with the best ridge, where m = min(1, α), q = (1 + ρ)/α and
-    n₀ = ρ(1 + q) + q.
+    n₀ = ρ(1 + q) + q. Source: eq-think-threshold in the book.
 
     Examples
     --------
@@ -630,6 +637,7 @@ def instability(
     Notes
     -----
     That F₀ < 1 is enough is proved for κ = ∞; else it was seen at all points that were tried.
+    Source: eq-think-instability in the book.
 
     Examples
     --------
