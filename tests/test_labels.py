@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, finite, limit, structured
+from iclkit.theory import bayes, descent, finite, limit, loop, structured
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
@@ -38,6 +38,13 @@ BROADCASTING = {
     bayes.dmmse_error: (CONTEXT | {"log_diversity": 0.1}, {"prior": "gaussian"}),
     descent.tied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
     descent.untied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
+    loop.step_factor: ({"tau": 0.7} | CONTEXT | {"lam": 0.2}, {}),
+    loop.noise_strength: ({"tau": 0.7} | CONTEXT | {"lam": 0.2}, {}),
+    loop.edge: ({"alpha": 2.0, "nu2": 0.3}, {"end": "lower"}),
+    loop.radius: ({"step": 0.4, "alpha": 2.0, "nu2": 0.3}, {}),
+    loop.saturation: (CONTEXT | {"nu2": 0.3}, {}),
+    loop.critical_samples: (CONTEXT, {"ridge": "best"}),
+    loop.instability: (POINT, {}),
 }
 # With a dimension, one of the errors takes no other context.
 AT_SIZE = {theory.icl_error: POINT | OTHER | {"d": 40}, theory.idg_error: POINT | {"d": 40}}
@@ -50,7 +57,7 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (limit, finite, bayes, structured, descent)
+        for module in (limit, finite, bayes, structured, descent, loop)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))

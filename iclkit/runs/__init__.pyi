@@ -1,8 +1,10 @@
 from ._store import load
+from .looped import looped_attention
 from .many import simulate, sweep
 from .one import linear_attention
 from .own import contexts_needed, predict, tokens_needed
 
 __all__ = [
-    "contexts_needed", "linear_attention", "load", "predict", "simulate", "sweep", "tokens_needed",
+    "contexts_needed", "linear_attention", "load", "looped_attention", "predict",
+    "simulate", "sweep", "tokens_needed",
 ]  # fmt: skip
