@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, finite, limit, structured
+from iclkit.theory import bayes, descent, finite, flow, limit, structured
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
@@ -38,6 +38,12 @@ BROADCASTING = {
     bayes.dmmse_error: (CONTEXT | {"log_diversity": 0.1}, {"prior": "gaussian"}),
     descent.tied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
     descent.untied_risk: ({"alpha": 2.0, "depth": 2, "noise": 0.3}, {}),
+    flow.icl_error: ({"t": 0.4} | POINT | OTHER, {"part": "mean"}),
+    flow.idg_error: ({"t": 0.4} | POINT | OTHER, {"part": "variance"}),
+    flow.train_loss: ({"t": 0.4} | POINT, {}),
+    flow.optimal_time: (POINT | OTHER, {"test": "idg"}),
+    flow.finally_rises: (RATIO | {"rho": 0.3} | OTHER, {"test": "icl"}),
+    flow.upper_edge: (RATIO | {"rho": 0.3}, {}),
 }
 # With a dimension, one of the errors takes no other context.
 AT_SIZE = {theory.icl_error: POINT | OTHER | {"d": 40}, theory.idg_error: POINT | {"d": 40}}
@@ -50,7 +56,7 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (limit, finite, bayes, structured, descent)
+        for module in (limit, finite, bayes, structured, descent, flow)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))

@@ -2,8 +2,9 @@
 
 The errors of the fitted Γ* and their optima are names of this room: `icl_error` and those beside
 it. They are in `limit`, and their first order in 1/d is in `finite`; `structured` says more of
-tasks that have a law of `iclkit.data.laws`. `bayes` has the estimators to compare with, and
-`descent` what layers of linear attention can do with one context. Read `limit` first; the others
+tasks that have a law of `iclkit.data.laws`, and `flow` what they are while training goes on.
+`bayes` has the estimators to compare with, and `descent` what layers of linear attention can do
+with one context. Read `limit` first; the others
 stand alone.
 
 The limit is d → ∞ with ℓ/d = α, k/d = κ and n/d² = τ fixed. Arguments that are arrays broadcast.
