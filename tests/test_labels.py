@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, finite, limit, loop, structured
+from iclkit.theory import bayes, descent, finite, flow, limit, loop, structured
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
@@ -45,6 +45,12 @@ BROADCASTING = {
     loop.saturation: (CONTEXT | {"nu2": 0.3}, {}),
     loop.critical_samples: (CONTEXT, {"ridge": "best"}),
     loop.instability: (POINT, {}),
+    flow.icl_error: ({"t": 0.4} | POINT | OTHER, {"part": "mean"}),
+    flow.idg_error: ({"t": 0.4} | POINT | OTHER, {"part": "variance"}),
+    flow.train_loss: ({"t": 0.4} | POINT, {}),
+    flow.optimal_time: (POINT | OTHER, {"test": "idg"}),
+    flow.finally_rises: (RATIO | {"rho": 0.3} | OTHER, {"test": "icl"}),
+    flow.upper_edge: (RATIO | {"rho": 0.3}, {}),
 }
 # With a dimension, one of the errors takes no other context.
 AT_SIZE = {theory.icl_error: POINT | OTHER | {"d": 40}, theory.idg_error: POINT | {"d": 40}}
@@ -57,7 +63,7 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (limit, finite, bayes, structured, descent, loop)
+        for module in (limit, finite, bayes, structured, descent, flow, loop)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))

@@ -18,7 +18,7 @@ import xarray as xr
 
 from iclkit import _validate, backend, plots
 from iclkit.data import contexts, moments, tasks
-from iclkit.fits import cost, features, fit, krylov, solvers
+from iclkit.fits import cost, features, fit, krylov, solvers, training
 
 mpl.use("Agg")
 
@@ -45,6 +45,7 @@ RIGHT = {
     fit.fit_gamma: {"x": X, "h": H, "y": Y, "lam": 0.1, "solver": "auto", "dtype": None,
                     "rtol": 1e-5},
     fit.fit_gamma_path: {"x": X, "h": H, "y": Y, "lams": [0.1], "solver": "auto", "rtol": 1e-5},
+    training.fit_gamma_flow: {"x": X, "h": H, "y": Y, "times": [0.1], "lam": 0.1},
     solvers.metric: {"x": X, "h": H, "ridge": 0.1},
     features.predict: {"x": X, "h": H, "gamma": GAMMA},
     features.adjoint: {"x": X, "h": H, "r": Y},

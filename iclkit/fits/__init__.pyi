@@ -1,7 +1,8 @@
 from . import cost, features, krylov, solvers
 from .fit import ConvergenceWarning, Fit, FitPath, fit_gamma, fit_gamma_path
+from .training import fit_gamma_flow
 
 __all__ = [
-    "ConvergenceWarning", "Fit", "FitPath", "cost", "features", "fit_gamma", "fit_gamma_path",
-    "krylov", "solvers",
+    "ConvergenceWarning", "Fit", "FitPath", "cost", "features", "fit_gamma", "fit_gamma_flow",
+    "fit_gamma_path", "krylov", "solvers",
 ]  # fmt: skip
