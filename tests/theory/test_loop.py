@@ -26,6 +26,16 @@ def test_one_application_is_the_error_of_the_book(tau, alpha, kappa, rho, lam, t
     assert errors[1] == pytest.approx(ERRORS[test](tau, alpha, kappa, rho, lam), rel=1e-9)
 
 
+@pytest.mark.parametrize("alpha", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("kappa", [1e-75, 0.9, 0.999, 1.0, 1.001, 1e75])
+def test_long_contexts_and_any_diversity(alpha, kappa):
+    """Then x = q is small, and next to κ = 1 a pole lies next to the spectrum of R."""
+    for test, error in ERRORS.items():
+        found = loop.loop_error(4.0, alpha, kappa, 0.01, depth=1, test=test)
+        exact = error(4.0, alpha, kappa, 0.01)
+        np.testing.assert_allclose(found, [1.01, exact], rtol=1e-11)
+
+
 # Endless tasks --------------------------------------------------------------------------------
 
 
@@ -252,6 +262,16 @@ def test_instability_has_its_limits_and_tells_which_loops_converge():
         assert (errors[-1] > errors[-8]) == (loop.instability(tau, 2.0, kappa, 0.1) > 1)
 
 
+@pytest.mark.parametrize(("alpha", "kappa"), [(0.5, None), (None, 1.0)])
+def test_instability_grows_by_a_power_next_to_few_tasks(alpha, kappa):
+    """As the inverse third power: ζ is linear in κ − α, and at κ = 1 quadratic in 1 − α."""
+    gaps, found = np.array([1e-4, 1e-5]), []
+    for gap in gaps:
+        some = (alpha, alpha + gap) if kappa is None else (kappa - gap, kappa)
+        found.append(loop.instability(4.0, *some, 0.1))
+    assert np.diff(np.log(found)) / np.diff(np.log(gaps)) == pytest.approx(-3, rel=1e-3)
+
+
 # Sampled matrices -----------------------------------------------------------------------------
 
 
@@ -310,6 +330,16 @@ def test_direct_iteration_of_the_equivalent_of_few_tasks(test):
 
 
 # What is refused, and what is infinite ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kappa", "step", "depth"), [
+    (0.5, 1e9, 30), (3.0, 3.0, 40), (1.0, 2.0, 100), (0.5, 1e75, 6), (np.inf, 1e30, 30),
+])  # fmt: skip
+def test_later_applications_do_not_change_the_errors_of_earlier_ones(kappa, step, depth):
+    long = loop.loop_error(4.0, 2.0, kappa, 0.1, depth=depth, step=step)
+    short = loop.loop_error(4.0, 2.0, kappa, 0.1, depth=2, step=step)
+    np.testing.assert_allclose(long[:3], short, rtol=1e-12)
+    assert np.isfinite(short).all()
 
 
 def test_what_diverges_is_infinite():
