@@ -468,9 +468,9 @@ def radius(step: ArrayLike, alpha: ArrayLike, nu2: ArrayLike) -> Any:
 
     Notes
     -----
-    max(|1 − hω₋|, |1 − hω₊|). A convergent error approaches its end as ϱ^(2L) only for α > 1
-    without noise: else w ends elsewhere than at the task, and the error has a term that is linear
-    in the distance. Source: eq-think-radius in the book.
+    max(|1 − hω₋|, |1 − hω₊|). Where w ends at the task, for α > 1 without noise, a convergent error
+    approaches its end as ϱ^(2L), up to powers of L. Else it has a term that is linear in the
+    distance, too, and that may be slower. Source: eq-think-radius and eq-think-below in the book.
 
     Examples
     --------

@@ -187,6 +187,18 @@ def test_an_end_beside_the_task_is_approached_from_below_and_more_slowly(alpha, 
     assert found > loop.radius(h, alpha, nu2) ** 2
 
 
+@pytest.mark.parametrize(("alpha", "nu2", "rho"), [(2.0, 0.9, 0.1), (4.0, 0.9, 0.05)])
+def test_close_to_the_threshold_the_end_is_approached_from_above(alpha, nu2, rho):
+    """There the square is slower than the linear term, though w does not end at the task."""
+    law, h = descent.marchenko_pastur(alpha, 162), 0.4
+    errors = rho + loop.noisy_risks([h] * 160, law, rho / alpha, nu2=nu2)
+    assert np.all(np.diff(errors) < 0) and errors[-1] > loop.saturation(alpha, rho, nu2)
+    square = loop.radius(h, alpha, nu2) ** 2
+    assert square > 1 - h * (1 - alpha**-0.5) ** 2
+    found = late_factor(errors, loop.saturation(alpha, rho, nu2), -0.5)
+    assert found == pytest.approx(square, rel=1e-3)
+
+
 @pytest.mark.parametrize(("alpha", "nu2"), [(0.3, 0.5), (0.5, 1.5), (3.0, 0.2), (5.0, 0.6)])
 @pytest.mark.parametrize("rho", [0.0, 0.3])
 def test_saturation_is_where_convergent_loops_end(alpha, nu2, rho):
