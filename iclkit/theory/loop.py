@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, elementwise, minimize_scalar
+from scipy.special import roots_legendre
 
 from iclkit import _validate
 from iclkit._labels import labelled, unlabelled
@@ -25,8 +26,6 @@ from iclkit.theory import limit
 from iclkit.theory.descent import Law, _check_law, marchenko_pastur
 
 _TESTS = ("icl", "idg")
-# Nodes for the spectrum of R: errors with 60 and with 120 of them differ by 1e-14.
-_NODES = 80
 
 
 @labelled()
@@ -288,48 +287,81 @@ def _fitted(
     tau: float, alpha: float, kappa: float, rho: float, lam: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return nodes and weights for the spectrum of R, and there the mean of Γ*, and T."""
-    r, weights = (np.ones(1), np.ones(1)) if np.isinf(kappa) else marchenko_pastur(kappa, _NODES)
+    r, weights = _tasks_law(kappa)
     q = (1 + rho) / alpha
     x = q + limit.effective_ridge(tau, alpha, kappa, rho, lam)
     variance = limit.idg_error(tau, alpha, kappa, rho, lam) / tau
     return r, weights, r / (r + x), variance * (q + r) / (r + x) ** 2
 
 
+def _tasks_law(kappa: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights for functions of R with poles next to its spectrum; last is r = 0.
+
+    Gauss nodes of the law itself miss a pole at −x for a small x, that is for long contexts. In
+    r = (1 − √c)² + 4√c sin²(φ/2), c = 1/κ, a pole is |ln c|/2 or more away from the real φ, and
+    π/2 from the real u in φ = |ln c|/2 · sinh u.
+    """
+    root = kappa**-0.5
+    if root == 0:
+        return np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    pole = max(abs(np.log(root)), 1e-38)
+    half = np.arcsinh(np.pi / pole) / 2
+    # They converge as exp(−π · nodes/half).
+    u, weights = roots_legendre(40 + int(12 * half))
+    angle = pole * np.sinh(half * (1 + u))
+    r = (1 - root) ** 2 + 4 * root * np.sin(angle / 2) ** 2
+    weights = weights * np.hypot(pole, angle) * np.sin(angle) ** 2 / r
+    weights *= min(kappa, 1.0) / weights.sum()
+    return np.append(r, 0.0), np.append(weights, max(1 - kappa, 0.0))
+
+
 def _mean_field(
     steps: np.ndarray, alpha: float, rho: float, weights: np.ndarray, G: np.ndarray, T: np.ndarray,
     tasks: np.ndarray | None,
 ) -> np.ndarray:  # fmt: skip
-    """Solve the causal equations for δ_l = w_l − w; `tasks` is their spectrum, or None for I."""
+    """Solve the causal equations for δ_l = w_l − w; `tasks` is their spectrum, or None for I.
+
+    Row by row: what leaves the range of floats must not reach the earlier rows.
+    """
     size = steps.size + 1
-    eye, J = np.eye(size), np.tril(np.ones((size, size)), -1) * np.append(steps, 0.0)
-    G, T = G[:, None, None], T[:, None, None]
-    tasks = np.ones(1) if tasks is None else tasks
-
-    def mean(matrices: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.einsum("r,rlm->lm", weights, matrices)
-        return found
-
+    J = np.tril(np.ones((size, size)), -1) * np.append(steps, 0.0)
+    target = weights if tasks is None else weights * tasks
+    G = G[:, None]
+    K, F, C, D = np.zeros((4, size, size))
+    H, KH, HJ, KHJ, M = np.zeros((5, G.size, size, size))
+    risks = np.full(size, np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
-        K = eye
-        for _ in range(size):
-            # Every round makes one more diagonal right.
-            K = np.linalg.inv(eye + mean(G * np.linalg.inv(eye + G * (J @ K))) @ J / alpha)
-        H = np.linalg.inv(eye + G * (J @ K))
-        HJ, KHJ = H @ J, K @ H @ J
-        M, start = eye - G * KHJ, H.sum(axis=2)
-        started = (K @ start[:, :, None])[:, :, 0]
-        target = weights * tasks
-        C0 = np.einsum("r,rl,rm->lm", target * T[:, 0, 0], started, started)
-        D0 = np.einsum("r,rl,rm->lm", target, start, start)
-        C, D = np.zeros((size, size)), np.zeros((size, size))
-        for _ in range(2 * size):
-            F = K @ (rho + D) @ K.T / alpha
-            new_C = C0 + mean(T * (M @ F @ M.mT + KHJ @ C @ KHJ.mT))
-            D = D0 + mean(HJ @ (G**2 * F + C) @ HJ.mT)
-            C = new_C
-    risks = D.diagonal().copy()
-    risks[np.cumsum(~np.isfinite(risks)) > 0] = np.inf
+        for at in range(size):
+            now = slice(at + 1)
+            K[at, at], H[:, at, at] = 1, 1
+            H[:, at, :at] = -G * ((J[at, :at] @ K[:at, :at]) @ H[:, :at, :at])
+            response = (weights @ (G * H[:, at, now])) @ J[now, :at] / alpha
+            K[at, :at] = -response @ K[:at, :at]
+            KH[:, at, now] = K[at, now] @ H[:, now, now]
+            HJ[:, at, :at] = H[:, at, now] @ J[now, :at]
+            KHJ[:, at, :at] = KH[:, at, now] @ J[now, :at]
+            M[:, at, :at], M[:, at, at] = -G * KHJ[:, at, :at], 1
+
+            sums, moved = H[:, now, now].sum(axis=2), KH[:, now, now].sum(axis=2)
+            own = (target * sums[:, at]) @ sums
+            own += _row(HJ[:, now, now], weights, G**2 * (HJ[:, at, now] @ F[now, now]))
+            own += _row(HJ[:, now, now], weights, HJ[:, at, now] @ C[now, now])
+            if not np.isfinite(own[at]):
+                break
+            risks[at] = own[at]
+            D[at, now] = D[now, at] = own
+            F[at, now] = F[now, at] = K[at, now] @ (rho + D[now, now]) @ K[now, now].T / alpha
+            own = (target * T * moved[:, at]) @ moved
+            own += _row(M[:, now, now], weights * T, M[:, at, now] @ F[now, now])
+            own += _row(KHJ[:, now, now], weights * T, KHJ[:, at, now] @ C[now, now])
+            C[at, now] = C[now, at] = own
     return risks
+
+
+def _row(rows: np.ndarray, weights: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return the mean of row · rowsᵀ."""
+    found: np.ndarray = np.einsum("r,rp,rlp->l", weights, row, rows, optimize=True)
+    return found
 
 
 # With endless tasks: where the loop ends ------------------------------------------------------
@@ -436,9 +468,9 @@ def radius(step: ArrayLike, alpha: ArrayLike, nu2: ArrayLike) -> Any:
 
     Notes
     -----
-    max(|1 − hω₋|, |1 − hω₊|). A convergent error approaches its end as ϱ^(2L) only for α > 1
-    without noise: else w ends elsewhere than at the task, and the error has a term that is linear
-    in the distance. Source: eq-think-radius in the book.
+    max(|1 − hω₋|, |1 − hω₊|). Where w ends at the task, for α > 1 without noise, a convergent error
+    approaches its end as ϱ^(2L), up to powers of L. Else it has a term that is linear in the
+    distance, too, and that may be slower. Source: eq-think-radius and eq-think-below in the book.
 
     Examples
     --------
@@ -662,17 +694,20 @@ def _instability(tau: float, alpha: float, kappa: float, rho: float, lam: float)
         q, scaled = (1 + rho) / alpha, 1.0 if np.isinf(kappa) else kappa / (kappa - 1)
         return variance * (scaled + q * scaled**3)
     _, weights, G, T = _fitted(tau, alpha, kappa, rho, lam)
+    bulk = G > 0
 
     def excess(log_zeta: float) -> float:
-        return float(weights @ (G / (G + np.exp(log_zeta)))) - alpha
+        """Mean of G/(G + ζ), less α; without cancellation for κ next to α."""
+        zeta = np.exp(log_zeta)
+        return min(kappa, 1.0) - alpha - float(weights[bulk] @ (zeta / (G[bulk] + zeta)))
 
-    # The mean is between min(1, κ) and 0; (mean G)/ζ bounds it from above.
+    # (mean G)/ζ bounds the mean from above.
     high = np.log(weights @ G / alpha)
     low = high - 1.0
     while excess(low) < 0:
         low -= 4.0
     zeta = float(np.exp(brentq(excess, low, high, xtol=1e-13)))
     spread = zeta**2 * float(weights @ (G + zeta) ** -2)
-    room = alpha - float(weights @ (G / (G + zeta)) ** 2)
+    room = zeta * float(weights @ (G / (G + zeta) ** 2))  # α − mean of G²/(G + ζ)²
     noise = float(weights @ (T / (G + zeta) ** 2))
     return noise * (1 + spread / room)

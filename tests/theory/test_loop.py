@@ -26,6 +26,16 @@ def test_one_application_is_the_error_of_the_book(tau, alpha, kappa, rho, lam, t
     assert errors[1] == pytest.approx(ERRORS[test](tau, alpha, kappa, rho, lam), rel=1e-9)
 
 
+@pytest.mark.parametrize("alpha", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("kappa", [1e-75, 0.9, 0.999, 1.0, 1.001, 1e75])
+def test_long_contexts_and_any_diversity(alpha, kappa):
+    """Then x = q is small, and next to κ = 1 a pole lies next to the spectrum of R."""
+    for test, error in ERRORS.items():
+        found = loop.loop_error(4.0, alpha, kappa, 0.01, depth=1, test=test)
+        exact = error(4.0, alpha, kappa, 0.01)
+        np.testing.assert_allclose(found, [1.01, exact], rtol=1e-11)
+
+
 # Endless tasks --------------------------------------------------------------------------------
 
 
@@ -177,6 +187,18 @@ def test_an_end_beside_the_task_is_approached_from_below_and_more_slowly(alpha, 
     assert found > loop.radius(h, alpha, nu2) ** 2
 
 
+@pytest.mark.parametrize(("alpha", "nu2", "rho"), [(2.0, 0.9, 0.1), (4.0, 0.9, 0.05)])
+def test_close_to_the_threshold_the_end_is_approached_from_above(alpha, nu2, rho):
+    """There the square is slower than the linear term, though w does not end at the task."""
+    law, h = descent.marchenko_pastur(alpha, 162), 0.4
+    errors = rho + loop.noisy_risks([h] * 160, law, rho / alpha, nu2=nu2)
+    assert np.all(np.diff(errors) < 0) and errors[-1] > loop.saturation(alpha, rho, nu2)
+    square = loop.radius(h, alpha, nu2) ** 2
+    assert square > 1 - h * (1 - alpha**-0.5) ** 2
+    found = late_factor(errors, loop.saturation(alpha, rho, nu2), -0.5)
+    assert found == pytest.approx(square, rel=1e-3)
+
+
 @pytest.mark.parametrize(("alpha", "nu2"), [(0.3, 0.5), (0.5, 1.5), (3.0, 0.2), (5.0, 0.6)])
 @pytest.mark.parametrize("rho", [0.0, 0.3])
 def test_saturation_is_where_convergent_loops_end(alpha, nu2, rho):
@@ -252,6 +274,16 @@ def test_instability_has_its_limits_and_tells_which_loops_converge():
         assert (errors[-1] > errors[-8]) == (loop.instability(tau, 2.0, kappa, 0.1) > 1)
 
 
+@pytest.mark.parametrize(("alpha", "kappa"), [(0.5, None), (None, 1.0)])
+def test_instability_grows_by_a_power_next_to_few_tasks(alpha, kappa):
+    """As the inverse third power: ζ is linear in κ − α, and at κ = 1 quadratic in 1 − α."""
+    gaps, found = np.array([1e-4, 1e-5]), []
+    for gap in gaps:
+        some = (alpha, alpha + gap) if kappa is None else (kappa - gap, kappa)
+        found.append(loop.instability(4.0, *some, 0.1))
+    assert np.diff(np.log(found)) / np.diff(np.log(gaps)) == pytest.approx(-3, rel=1e-3)
+
+
 # Sampled matrices -----------------------------------------------------------------------------
 
 
@@ -310,6 +342,16 @@ def test_direct_iteration_of_the_equivalent_of_few_tasks(test):
 
 
 # What is refused, and what is infinite ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kappa", "step", "depth"), [
+    (0.5, 1e9, 30), (3.0, 3.0, 40), (1.0, 2.0, 100), (0.5, 1e75, 6), (np.inf, 1e30, 30),
+])  # fmt: skip
+def test_later_applications_do_not_change_the_errors_of_earlier_ones(kappa, step, depth):
+    long = loop.loop_error(4.0, 2.0, kappa, 0.1, depth=depth, step=step)
+    short = loop.loop_error(4.0, 2.0, kappa, 0.1, depth=2, step=step)
+    np.testing.assert_allclose(long[:3], short, rtol=1e-12)
+    assert np.isfinite(short).all()
 
 
 def test_what_diverges_is_infinite():
