@@ -380,7 +380,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("function", RIGHT, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("value", [None, "abc", np.nan, -np.inf, 1j, {}, object(),
-                                   [[1.0], [2.0, 3.0]]], ids=repr)  # fmt: skip
+                                   [[1.0], [2.0, 3.0]]], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_garbage_is_refused_by_name(function, value):
     function(**RIGHT[function])
     for argument in RIGHT[function]:
