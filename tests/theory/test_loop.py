@@ -379,8 +379,11 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("function", RIGHT, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("value", [None, "abc", np.nan, -np.inf, 1j, {}, object(),
-                                   [[1.0], [2.0, 3.0]]], ids=lambda value: type(value).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [None, "abc", np.nan, -np.inf, 1j, {}, object(), [[1.0], [2.0, 3.0]]],
+    ids=lambda value: type(value).__name__,
+)
 def test_garbage_is_refused_by_name(function, value):
     function(**RIGHT[function])
     for argument in RIGHT[function]:
