@@ -99,7 +99,7 @@ def icl_error(
 
     Notes
     -----
-    To 1e-12, relative to the error. Source: eq-icl-error and eq-effective-ridge in the book.
+    To 1e-12, relative to the error. Source: eq-tt-sum and eq-tt-pair in the book.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def idg_error(
 
     Notes
     -----
-    To 1e-12, relative to the error. Source: eq-icl-error and eq-effective-ridge in the book.
+    To 1e-12, relative to the error. Source: eq-tt-sum and eq-tt-pair in the book.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def train_loss(
     Notes
     -----
     To 1e-12, relative to its value at t = 0: where labels are learned by heart, τ < 1, it ends in
-    rounding. Source: eq-icl-error and eq-effective-ridge in the book.
+    rounding. Source: eq-tt-sum and eq-tt-pair in the book.
 
     Examples
     --------
@@ -294,8 +294,7 @@ def optimal_time(
     Notes
     -----
     A root of the derivative, near the least of 240 errors. A minimum is flat: the error at t* is
-    what can be told of a simulation, not t*. Source: eq-icl-error and eq-effective-ridge in the
-    book.
+    what can be told of a simulation, not t*. Source: eq-tt-sum in the book.
 
     Examples
     --------
@@ -355,8 +354,7 @@ def finally_rises(
     -----
     The slope at last is that of the eigenvalues at the lower edge of the loss's spectrum: its sign
     is the opposite of that of d E(ξ, ξ_∞)/dξ at the edge. An error that falls at last may have
-    risen before, and may have been smaller. Source: eq-icl-error and eq-effective-ridge in the
-    book.
+    risen before, and may have been smaller. Source: eq-tt-late in the book.
 
     Examples
     --------
@@ -401,7 +399,7 @@ def upper_edge(tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLik
     Notes
     -----
     At a finite d the largest eigenvalue is larger, by much where contexts are few and short.
-    Source: eq-icl-error and eq-effective-ridge in the book.
+    Source: eq-tt-edge in the book.
 
     Examples
     --------
