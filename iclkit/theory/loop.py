@@ -426,19 +426,28 @@ def _upper(a: np.ndarray, nu2: np.ndarray) -> np.ndarray:
 
 
 def _lower(a: np.ndarray, nu2: np.ndarray) -> np.ndarray:
-    """Return ω₋, from v = 1 + p α^(−1/2), which is small for small ν."""
+    """Return ω₋, from v = 1 + p α^(−1/2) or u = 1 − v, whichever is small."""
 
     def excess(v: Any, a: Any, nu2: Any) -> Any:
         return nu2 * (1 - v) ** 2 * ((a - 1) ** 2 + 2 * a * v) - v * (2 - v)
 
-    # From the maximum of the cubic on, it falls to −1, and its last root is wanted.
+    def excess_of_u(u: Any, a: Any, nu2: Any) -> Any:
+        return nu2 * u**2 * (a * (a - 2 * u) + 1) - (1 - u) * (1 + u)
+
+    # From the maximum of the cubic on, it falls to −1, and its last root in v is wanted.
     with np.errstate(divide="ignore", over="ignore"):
-        top = np.array(np.clip(1 - (a + 1 / a + 1 / (a * nu2)) / 3, 0.0, 1.0))
-    some = excess(top, a, nu2) > 0
-    v = top.copy()
-    bracket = top[some], np.ones(a.shape)[some]
-    v[some] = elementwise.find_root(excess, bracket, args=(a[some], nu2[some])).x
-    found: np.ndarray = (a - 1 + v) * (a - 1 - a * v) / (a**2 * (1 - v))
+        top = np.array(np.clip((a + 1 / a + 1 / (a * nu2)) / 3, 0.0, 1.0))
+    high = np.minimum(top, 0.5)
+    far = excess_of_u(high, a, nu2) > 0
+    some = ~far & (excess(1 - top, a, nu2) > 0)
+    v = np.array(1 - top)
+    v[some] = elementwise.find_root(
+        excess, (v[some], np.ones(a.shape)[some]), args=(a[some], nu2[some])
+    ).x
+    found: np.ndarray = np.array((a - 1 + v) * (a - 1 - a * v) / (a**2 * np.where(far, 1, 1 - v)))
+    a, nu2, high = a[far], nu2[far], high[far]
+    u = elementwise.find_root(excess_of_u, (np.zeros(a.shape), high), args=(a, nu2)).x
+    found[far] = (a - u) * (a * u - 1) / (a**2 * u)
     return found
 
 

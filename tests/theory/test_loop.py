@@ -141,6 +141,19 @@ def test_edges_are_roots_of_the_cubic_and_surround_those_of_the_context(alpha, n
     assert (lower < 0) == (nu2 * min(1, alpha) > 1) or abs(nu2 * min(1, alpha) - 1) < 1e-9
 
 
+def test_edges_of_any_size():
+    """With endless contexts the spectrum is a disc around 1, of radius ν."""
+    nu = np.array([1e-3, 0.7, 1.0, 30.0, 1e30])
+    for alpha in (1e20, 1e50, 1e75):
+        ends = [loop.edge(alpha, nu**2, end=end) for end in ("lower", "upper")]
+        np.testing.assert_allclose(ends, [1 - nu, 1 + nu], rtol=1e-9, atol=1e-9)
+    size = 10.0 ** np.arange(-75, 76, 5)
+    for alpha in (1e-75, 0.3, 1.0, 3.0, 1e75):
+        lower, upper = loop.edge(alpha, size, end="lower"), loop.edge(alpha, size)
+        rounding = 1e-15 * upper[1:]
+        assert np.all(np.diff(lower) <= rounding) and np.all(np.diff(upper) >= -rounding)
+
+
 def test_edges_are_those_of_sampled_matrices():
     """The largest and, in size 800, the least real part of the spectrum, up to 4 per cent."""
     rng, d = np.random.default_rng(0), 800
