@@ -1,0 +1,92 @@
+"""One run of training on a stream of fresh contexts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from iclkit import _validate, backend
+from iclkit._types import Seed, checked
+from iclkit.data.contexts import draw_statistics
+from iclkit.data.moments import population_moments, prediction_error
+from iclkit.data.tasks import draw_tasks
+from iclkit.theory import streaming
+
+# Numbers that are drawn at once, so that drawing costs little more than the numbers.
+_BLOCK = 2**18
+
+
+def _stream_sizes(*, d: int, alpha: float, rho: float, batch: int, steps: int, share: float) -> int:
+    d = _validate.count("d", d)
+    _validate.count("batch", batch)
+    _validate.count("steps", steps)
+    _validate.finite("share", share)
+    _validate.scalar(_validate.nonnegative, "rho", rho)
+    return _validate.size("alpha", alpha, d, "ell = alpha * d")
+
+
+@checked(_stream_sizes)
+def streaming_descent(
+    seed: Seed, *, d: int, alpha: float, rho: float, batch: int, steps: int, share: float
+) -> dict[str, float]:
+    """Train Γ by gradient descent on fresh contexts.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        At least 0; the same seed gives the same result on a CPU.
+    d : int
+        Dimension, at least 1.
+    alpha : float
+        Context length α = ℓ/d, positive and finite; ℓ is rounded.
+    rho : float
+        Variance of the label noise, from 0 to 1e9.
+    batch : int
+        Fresh contexts b of each step, at least 1.
+    steps : int
+        Steps T, at least 1.
+    share : float
+        Rate η over that from which on the mean error does not stay bounded,
+        `iclkit.theory.streaming.largest_rate`; positive and finite.
+
+    Returns
+    -------
+    dict
+        `icl_error`, exact for the Γ of the last step; inf where it leaves the range of floats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or ℓ rounds to 0.
+
+    Notes
+    -----
+    From Γ = 0, without the last coordinate of h. Source: eq-rates-step in the book.
+
+    Examples
+    --------
+    >>> from iclkit import runs
+    >>> from iclkit.theory import streaming
+    >>> point = {"d": 8, "rho": 0.1, "batch": 16, "steps": 100}
+    >>> print(runs.streaming_descent(0, **point, alpha=2.0, share=0.1)["icl_error"] < 0.6)
+    True
+    >>> rate = 0.1 * streaming.largest_rate(16, 8, 16, 0.1)
+    >>> print(streaming.icl_error(100, rate, 16, 8, 16, 0.1).round(3))
+    0.514
+    """
+    ell = _stream_sizes(d=d, alpha=alpha, rho=rho, batch=batch, steps=steps, share=share)
+    rate = share * float(streaming.largest_rate(batch, d, ell, rho))
+    streams, gamma = backend.streams(seed), np.zeros((d, d))
+    at_once = max(1, _BLOCK // (batch * d))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for done in range(0, steps, at_once):
+            now = min(at_once, steps - done)
+            w = draw_tasks(now * batch, d, streams.tasks)
+            x, h, y = draw_statistics(w, ell, rho, streams)
+            for at in range(0, now * batch, batch):
+                tokens, seen = x[at : at + batch], h[at : at + batch, :d]
+                residual = y[at : at + batch] - np.vecdot(tokens @ gamma, seen)
+                gamma += rate / batch * (tokens * residual[:, None]).T @ seen
+    if not np.abs(gamma).max() < 1e75:
+        return {"icl_error": float("inf")}
+    whole = np.concat([gamma, np.zeros((d, 1))], axis=1)
+    return {"icl_error": prediction_error(whole, population_moments(d, ell, rho))}
