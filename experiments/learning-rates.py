@@ -7,8 +7,10 @@ two cores.
 """
 
 import numpy as np
+import xarray as xr
 
 from iclkit.runs import streaming_descent, sweep
+from iclkit.trained.streams import streaming_adam
 
 for d, least in (([8, 16], 32), ([8, 16, 32], 8)):
     sweep(
@@ -22,3 +24,17 @@ for d, least in (([8, 16], 32), ([8, 16, 32], 8)):
         seed=1,
         runs=(least, 32),
     )  # fmt: skip
+
+# Adam, which has no theory here, with batches that grow like the number of parameters.
+d = xr.DataArray([8, 16, 32], dims="d")
+sweep(
+    streaming_adam,
+    {
+        "alpha": 2.0, "rho": 0.1, "d": d, "batch": d**2 // 4, "steps": 300,
+        "rate": [0.001, 0.002, 0.004, 0.008, 0.016],
+    },
+    "book/data/learning-rates-adam.nc",
+    name="streaming_adam",
+    seed=1,
+    runs=(5, 5),
+)  # fmt: skip
