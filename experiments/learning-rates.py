@@ -36,5 +36,5 @@ sweep(
     "book/data/learning-rates-adam.nc",
     name="streaming_adam",
     seed=1,
-    runs=(5, 5),
+    runs=(8, 8),
 )  # fmt: skip

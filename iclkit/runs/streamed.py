@@ -6,13 +6,9 @@ import numpy as np
 
 from iclkit import _validate, backend
 from iclkit._types import Seed, checked
-from iclkit.data.contexts import draw_statistics
+from iclkit.data._stream import batches
 from iclkit.data.moments import population_moments, prediction_error
-from iclkit.data.tasks import draw_tasks
 from iclkit.theory import streaming
-
-# Numbers that are drawn at once, so that drawing costs little more than the numbers.
-_BLOCK = 2**18
 
 
 def _stream_sizes(*, d: int, alpha: float, rho: float, batch: int, steps: int, share: float) -> int:
@@ -75,17 +71,11 @@ def streaming_descent(
     """
     ell = _stream_sizes(d=d, alpha=alpha, rho=rho, batch=batch, steps=steps, share=share)
     rate = share * float(streaming.largest_rate(batch, d, ell, rho))
-    streams, gamma = backend.streams(seed), np.zeros((d, d))
-    at_once = max(1, _BLOCK // (batch * d))
+    gamma = np.zeros((d, d))
     with np.errstate(over="ignore", invalid="ignore"):
-        for done in range(0, steps, at_once):
-            now = min(at_once, steps - done)
-            w = draw_tasks(now * batch, d, streams.tasks)
-            x, h, y = draw_statistics(w, ell, rho, streams)
-            for at in range(0, now * batch, batch):
-                tokens, seen = x[at : at + batch], h[at : at + batch, :d]
-                residual = y[at : at + batch] - np.vecdot(tokens @ gamma, seen)
-                gamma += rate / batch * (tokens * residual[:, None]).T @ seen
+        for x, h, y in batches(d, ell, rho, batch, steps, backend.streams(seed)):
+            residual = y - np.vecdot(x @ gamma, h)
+            gamma += rate / batch * (x * residual[:, None]).T @ h
     if not np.abs(gamma).max() < 1e75:
         return {"icl_error": float("inf")}
     whole = np.concat([gamma, np.zeros((d, 1))], axis=1)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from iclkit.runs import streamed, streaming_descent, sweep
+from iclkit.data import _stream
+from iclkit.runs import streaming_descent, sweep
 from iclkit.theory.streaming import icl_error, largest_rate
 
 POINT = {"d": 8, "alpha": 1.5, "rho": 0.2, "batch": 5, "steps": 30, "share": 0.3}
@@ -19,7 +20,7 @@ def test_mean_is_exact(changed):
 
 
 def test_blocks_are_contexts_of_their_own(monkeypatch):
-    monkeypatch.setattr(streamed, "_BLOCK", 1)
+    monkeypatch.setattr(_stream, "_BLOCK", 1)
     test_mean_is_exact({})
 
 
