@@ -26,11 +26,11 @@ for d, least in (([8, 16], 32), ([8, 16, 32], 8)):
     )  # fmt: skip
 
 # Adam, which has no theory here, with batches that grow like the number of parameters.
-d = xr.DataArray([8, 16, 32], dims="d")
+sizes = xr.DataArray([8, 16, 32], dims="d")
 sweep(
     streaming_adam,
     {
-        "alpha": 2.0, "rho": 0.1, "d": d, "batch": d**2 // 4, "steps": 300,
+        "alpha": 2.0, "rho": 0.1, "d": sizes, "batch": sizes**2 // 4, "steps": 300,
         "rate": [0.001, 0.002, 0.004, 0.008, 0.016],
     },
     "book/data/learning-rates-adam.nc",
