@@ -21,8 +21,9 @@ from iclkit._labels import labelled
 
 # Beyond, the noise hides the rest from floats.
 _MOST_NOISE = 1e9
-# Shares of the largest rate among which the best one is looked for first, as logs.
-_COARSE = np.linspace(np.log(1e-24), 0.0, 480)[:-1]
+# Shares of the largest rate among which the best one is looked for first, as logs: with few steps
+# at small sizes it is beyond the largest.
+_COARSE = np.linspace(np.log(1e-40), np.log(10.0), 600)
 
 
 class _Recursion(NamedTuple):
@@ -31,7 +32,7 @@ class _Recursion(NamedTuple):
     least: Any  # the error of the best Γ
     first: Any  # the excess of Γ = 0, which is θ
     second: Any  # β = E|h|²/d
-    c: Any
+    scatter: Any  # c − 1
     steady: Any  # n₀/b
     fading: Any  # n₁/b
 
@@ -42,46 +43,50 @@ def _recursion(batch: Any, d: Any, ell: Any, rho: Any) -> _Recursion:
     P = Σ yᵢgᵢ and Q = Σ yᵢ², where g is the token along the task, have the cumulants of a 2 × 2
     Wishart matrix; |h|² = (d/ℓ²)(P² + QZ) and wᵀh = (d/ℓ)P, with Z of χ² with d − 1 degrees.
     """
-    s = 1 + rho
-    pp, ppp = ell * (1 + s), ell * (2 + 6 * s)
-    pq, qq, ppq = 2 * ell * s, 2 * ell * s**2, 2 * ell * (3 * s + s**2)
-    p3 = ppp + 3 * pp * ell + ell**3
-    p4 = ell * (6 + 36 * s + 6 * s**2) + 4 * ppp * ell + 3 * pp**2 + 6 * pp * ell**2 + ell**4
-    p1q, q2 = pq + ell**2 * s, qq + (ell * s) ** 2
-    p2q = ppq + 2 * pq * ell + pp * ell * s + ell**3 * s
-    second = 1 + 1 / ell + s * d / ell  # E|h|² = β d
-    third = (d / ell) ** 2 / ell * (p3 + (d - 1) * p1q)  # E(wᵀh)|h|²
-    fourth = (d / ell**2) ** 2 * (p4 + (d - 1) * (2 * p2q + (d + 1) * q2))  # E|h|⁴
+    # Differences of moments are polynomials in 1/ℓ with next to no cancellation.
+    s, sd, i = 1 + rho, (1 + rho) * d, 1 / ell
+    fourth = 1 + i * (  # E|h|⁴/d²
+        2 * (sd + 2 * s + 3)
+        + i * (sd**2 + 2 * s * sd + 10 * (sd + 2 * s) + 11)
+        + i**2 * 2 * (sd**2 + 2 * s * sd + 6 * (sd + 2 * s) + 3)
+    )
+    rest = i * (  # β²E|w − θh|²|h|²/d²
+        sd
+        + 1
+        + i * 2 * (sd**2 - s * sd + 2 * sd + 4 * s + 2)
+        + i**2 * (sd**3 + sd**2 - 4 * s * sd + 7 * sd + 16 * s + 3)
+    )
+    cross = -2 * i * (s + 1 + i * (2 * sd + 7 * s + 3 + i * 2 * (2 * sd + 5 * s + 1)))
+    second = 1 + i + sd * i  # E|h|² = βd
     theta = 1 / second
-    rest = d**2 * second - 2 * theta * third + theta**2 * fourth  # E|w − θh|²|h|²
-    cross = third - theta * fourth  # E(w − θh)ᵀh|h|²
     return _Recursion(
-        least=rho + (1 / ell + s * d / ell) * theta,
+        least=rho + (i + sd * i) * theta,
         first=theta,
         second=second,
-        c=1 + ((d + 2) * fourth / (d * second**2) - 1) / batch,
-        steady=d * theta * ((d + 2) / d**2 * rest + rho * d * second) / batch,
-        fading=2 * theta**2 * (d + 2) / d * cross / batch,
+        scatter=(d * (d + 2) * theta**2 * fourth - 1) / batch,
+        steady=(d * (d + 2) * theta**3 * rest + rho * d**2) / batch,
+        fading=2 * d * (d + 2) * theta**3 * cross / batch,
     )
 
 
-def _excess(steps: Any, a: Any, of: _Recursion) -> np.ndarray:
-    """Return the mean excess after so many steps, each the share a of the way."""
-    # 1 − 2a + a²c is at least 1 − 1/c. The sums of powers are written so that they keep their
-    # digits where two factors are close; there, they tend to a derivative.
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        loss = a * (2 - a * of.c)
-        log = np.log1p(-loss)
-        power = np.exp(steps * log)
-        steady = np.where(loss == 0, steps, -np.expm1(steps * log) / loss)
-        mean = 1 - a
-        gap = a * (1 - a * of.c)  # of (1 − a) and the factor of the square
-        close = np.exp((steps - 1) * log) * steps
-        ratio = np.expm1(steps * np.log1p(gap / (1 - loss))) * power / gap
+def _excess(steps: Any, a: Any, of: _Recursion) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean excess after so many steps, each the share a of the way, and its change."""
+    # The sums of powers are written so that they keep their digits where two factors are close,
+    # where they tend to a derivative, and no power is factored out but the larger one.
+    with np.errstate(all="ignore"):
+        mean, loss = 1 - a, a * (2 - a - a * of.scatter)
+        log = np.where(loss < 0.5, np.log1p(-loss), np.log(mean**2 + a**2 * of.scatter))
+        power, change = np.exp(steps * log), np.expm1(steps * log)
+        steady = np.where(loss == 0, steps, -change / loss)
+        gap = a * (mean - a * of.scatter)  # of (1 − a) and the factor of the square
+        larger = np.where(gap > 0, np.log1p(-a), log)
+        parted = -np.expm1(steps * np.log1p(-np.abs(gap) * np.exp(-larger))) / np.abs(gap)
+        near = np.exp(steps * larger) * np.where(gap == 0, steps * np.exp(-larger), parted)
         far = (np.sign(mean) ** steps * np.abs(mean) ** steps - power) / gap
-        fading = np.where(gap == 0, close, np.where(mean > 0, ratio, far))
-        found = of.first * power + a**2 * (of.steady * steady + of.fading * fading)
-    return np.where(np.isfinite(found), found, np.inf)
+        noise = a**2 * (of.steady * steady + of.fading * np.where(mean > 0, near, far))
+        found, change = of.first * power + noise, of.first * change + noise
+    finite = np.isfinite(found)
+    return np.where(finite, found, np.inf), np.where(finite, change, np.inf)
 
 
 def _sizes(batch: Any, d: Any, ell: Any, rho: Any) -> tuple[np.ndarray, ...]:
@@ -151,7 +156,7 @@ def icl_error(
         raise ValueError("rate must be positive and finite, got inf")
     of = _recursion(*_sizes(batch, d, ell, rho))
     a = rate * of.second / _validate.counts("d", d)
-    return (of.least + _excess(steps, a, of))[()]
+    return (of.least + _excess(steps, a, of)[0])[()]
 
 
 @labelled()
@@ -190,7 +195,7 @@ def largest_rate(batch: ArrayLike, d: ArrayLike, ell: ArrayLike, rho: ArrayLike)
     [0.088 1.238 9.922]
     """
     of = _recursion(*_sizes(batch, d, ell, rho))
-    return (2 * _validate.counts("d", d) / (of.second * of.c))[()]
+    return (2 * _validate.counts("d", d) / (of.second * (1 + of.scatter)))[()]
 
 
 @labelled()
@@ -215,8 +220,8 @@ def optimal_rate(
     Returns
     -------
     float or array
-        η*, broadcast over the arguments: the error there is the least one up to rounding, which
-        gives η* about seven digits, and fewer where training gains little.
+        η*, to about six digits, broadcast over the arguments. With few steps at sizes of a few
+        tokens and dimensions it can be beyond `largest_rate`.
 
     Raises
     ------
@@ -238,14 +243,19 @@ def optimal_rate(
     sizes = np.broadcast_arrays(steps, *_sizes(batch, d, ell, rho))
     shape, flat = sizes[0].shape, [array.ravel() for array in sizes]
     of = _recursion(*flat[1:])
-    largest = 2 / of.c
+    largest = 2 / (1 + of.scatter)
 
-    def excess(z: Any, steps: Any, largest: Any, *recursion: Any) -> Any:
-        return _excess(steps, np.exp(z) * largest, _Recursion(*recursion))
+    def objective(z: Any, steps: Any, largest: Any, *recursion: Any) -> Any:
+        # The logarithm of the excess, which is that of 1 + change where training gains little.
+        of = _Recursion(*recursion)
+        found, change = _excess(steps, np.exp(z) * largest, of)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            little, much = np.log1p(change / of.first), np.log(found / of.first)
+        return np.where(2 * found > of.first, little, much)
 
     point = (flat[0], largest, *of)
-    lowest = excess(_COARSE[:, None], *point).argmin(axis=0)
+    lowest = objective(_COARSE[:, None], *point).argmin(axis=0)
     middle = np.clip(lowest, 1, _COARSE.size - 2)
     around = tuple(_COARSE[middle + step] for step in (-1, 0, 1))
-    z = elementwise.find_minimum(excess, around, args=point).x
+    z = elementwise.find_minimum(objective, around, args=point).x
     return (np.exp(z) * largest * flat[2] / of.second).reshape(shape)[()]

@@ -66,7 +66,8 @@ def step_by_step(steps, rate, batch, d, ell, rho):
     of = streaming._recursion(batch, d, ell, rho)
     a, excess = rate * of.second / d, of.first
     for t in range(steps):
-        excess = excess * (1 - 2 * a + a**2 * of.c) + a**2 * (of.steady + of.fading * (1 - a) ** t)
+        noise = of.steady + of.fading * (1 - a) ** t
+        excess = excess * ((1 - a) ** 2 + a**2 * of.scatter) + a**2 * noise
     return of.least + excess
 
 
@@ -78,7 +79,7 @@ def test_powers_are_summed_without_loss(share):
             direct = step_by_step(steps, rate, batch, d, ell, 0.3)
             assert abs(streaming.icl_error(steps, rate, batch, d, ell, 0.3) / direct - 1) < 1e-10
     # the factor of the mean is that of the square, and the other way round
-    a = 1 / streaming._recursion(4, 8, 4, 0.3).c
+    a = 1 / (1 + streaming._recursion(4, 8, 4, 0.3).scatter)
     rates = a * 8 * np.array([1, 2]) / streaming._recursion(4, 8, 4, 0.3).second
     for rate in rates:
         direct = step_by_step(30, rate, 4, 8, 4, 0.3)
@@ -109,10 +110,42 @@ def test_best_rate_is_a_minimum():
         steps, batch, d = (int(10 ** rng.uniform(0, 4)) for _ in range(3))
         point = (batch, d, int(10 ** rng.uniform(0, 5)), 10 ** rng.uniform(-3, 2))
         best = streaming.optimal_rate(steps, *point)
-        assert 0 < best < streaming.largest_rate(*point)
         least = streaming.icl_error(steps, best, *point)
-        rates = np.geomspace(1e-6, 1, 400) * streaming.largest_rate(*point)
+        rates = np.geomspace(1e-6, 10, 400) * streaming.largest_rate(*point)
         assert np.all(streaming.icl_error(steps, rates, *point) > least * (1 - 1e-13))
+
+
+def test_best_rate_of_one_step():
+    """At one token of one dimension, where h = g², it is beyond the largest rate."""
+    # Γ = η x²h: E Γ = η and E Γ² = η² E x⁴ E h²; the error is 1 − 2 E Γ + E h² E Γ², E h² = 3
+    best = streaming.optimal_rate(1, 1, 1, 1, 0)
+    assert abs(best / (1 / (3 * 3 * 3)) - 1) < 1e-6
+    assert best > streaming.largest_rate(1, 1, 1, 0)
+    # where training gains less than rounding: a* = (b/d²) θ/(1 + ρ), up to b/d² and 1/d
+    for d, batch, rho in ((10**9, 1, 0.1), (10**12, 7, 1.0), (10**15, 1, 1e9)):
+        share = streaming.optimal_rate(1, batch, d, 2 * d, rho) * (1 + (1 + rho) / 2) / d
+        theta = 1 / (1 + (1 + rho) / 2)
+        assert abs(share * d**2 / batch * (1 + rho) / theta - 1) < 1e-6
+
+
+@pytest.mark.parametrize("batch", [1, 10**6, 2**53])
+@pytest.mark.parametrize("share", [1e-3, 0.2, 0.5, 0.9])
+def test_long_training_ends(batch, share):
+    """After many steps more of them change nothing: no power of large numbers is left."""
+    point = (batch, 5, 400, 0.3)
+    rate = share * streaming.largest_rate(*point)
+    errors = streaming.icl_error([10**6, 10**9, 2**53], rate, *point)
+    assert np.all(np.isfinite(errors)) and np.ptp(errors) < 1e-13
+
+
+def test_long_contexts_without_noise():
+    """Error in the order 1/ℓ, by E|u|²|h|² = d²(d + 1)/ℓ and E|h|⁴ = d², after many steps."""
+    d, ell, batch = 5, 10**14, 100
+    c = 1 + (d * (d + 2) - 1) / batch
+    a = np.array([0.1, 0.5, 0.9]) * 2 / c
+    expected = (d + 1) / ell * (1 + a * d * (d + 2) / batch / (2 - a * c))
+    found = streaming.icl_error(10**6, a * d, batch, d, ell, 0)
+    assert np.all(np.abs(found / expected - 1) < 1e-10)
 
 
 def test_limits_of_the_best_rate():
