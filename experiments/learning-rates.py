@@ -31,10 +31,10 @@ sweep(
     streaming_adam,
     {
         "alpha": 2.0, "rho": 0.1, "d": sizes, "batch": sizes**2 // 4, "steps": 300,
-        "rate": [0.001, 0.002, 0.004, 0.008, 0.016],
+        "rate": np.geomspace(0.002, 0.016, 7).round(5).tolist(),
     },
     "book/data/learning-rates-adam.nc",
     name="streaming_adam",
     seed=1,
-    runs=(8, 8),
+    runs=(32, 32),
 )  # fmt: skip

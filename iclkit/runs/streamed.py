@@ -6,18 +6,15 @@ import numpy as np
 
 from iclkit import _validate, backend
 from iclkit._types import Seed, checked
-from iclkit.data._stream import batches
-from iclkit.data.moments import population_moments, prediction_error
+from iclkit.data import _stream
 from iclkit.theory import streaming
 
 
 def _stream_sizes(*, d: int, alpha: float, rho: float, batch: int, steps: int, share: float) -> int:
-    d = _validate.count("d", d)
-    _validate.count("batch", batch)
-    _validate.count("steps", steps)
     _validate.finite("share", share)
-    _validate.scalar(_validate.nonnegative, "rho", rho)
-    return _validate.size("alpha", alpha, d, "ell = alpha * d")
+    ell = _stream.length(d, alpha, rho, batch, steps)
+    streaming.largest_rate(batch, d, ell, rho)  # knows how much noise is too much
+    return ell
 
 
 @checked(_stream_sizes)
@@ -73,10 +70,7 @@ def streaming_descent(
     rate = share * float(streaming.largest_rate(batch, d, ell, rho))
     gamma = np.zeros((d, d))
     with np.errstate(over="ignore", invalid="ignore"):
-        for x, h, y in batches(d, ell, rho, batch, steps, backend.streams(seed)):
+        for x, h, y in _stream.batches(d, ell, rho, batch, steps, backend.streams(seed)):
             residual = y - np.vecdot(x @ gamma, h)
             gamma += rate / batch * (x * residual[:, None]).T @ h
-    if not np.abs(gamma).max() < 1e75:
-        return {"icl_error": float("inf")}
-    whole = np.concat([gamma, np.zeros((d, 1))], axis=1)
-    return {"icl_error": prediction_error(whole, population_moments(d, ell, rho))}
+    return {"icl_error": _stream.error(gamma, ell, rho)}

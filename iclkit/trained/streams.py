@@ -6,18 +6,13 @@ import numpy as np
 
 from iclkit import _validate, backend
 from iclkit._types import Seed, checked
-from iclkit.data._stream import batches
-from iclkit.data.moments import population_moments, prediction_error
+from iclkit.data import _stream
 from iclkit.trained._jax import jax, jnp, optax
 
 
 def _adam_sizes(*, d: int, alpha: float, rho: float, batch: int, steps: int, rate: float) -> int:
-    d = _validate.count("d", d)
-    _validate.count("batch", batch)
-    _validate.count("steps", steps)
     _validate.finite("rate", rate)
-    _validate.scalar(_validate.nonnegative, "rho", rho)
-    return _validate.size("alpha", alpha, d, "ell = alpha * d")
+    return _stream.length(d, alpha, rho, batch, steps)
 
 
 @checked(_adam_sizes)
@@ -46,7 +41,7 @@ def streaming_adam(
     Returns
     -------
     dict
-        `icl_error`, exact for the Γ of the last step.
+        `icl_error`, exact for the Γ of the last step; inf where it leaves the range of floats.
 
     Raises
     ------
@@ -68,10 +63,9 @@ def streaming_adam(
     gamma, optimiser = np.zeros((d, d)), optax.adam(rate)
     with jax.enable_x64(True):
         state = optimiser.init(jnp.asarray(gamma))
-        for x, h, y in batches(d, ell, rho, batch, steps, backend.streams(seed)):
+        for x, h, y in _stream.batches(d, ell, rho, batch, steps, backend.streams(seed)):
             residual = y - np.vecdot(x @ gamma, h)
             gradient = jnp.asarray(-(x * residual[:, None]).T @ h / batch)
             update, state = optimiser.update(gradient, state)
             gamma += np.asarray(update)
-    whole = np.concat([gamma, np.zeros((d, 1))], axis=1)
-    return {"icl_error": prediction_error(whole, population_moments(d, ell, rho))}
+    return {"icl_error": _stream.error(gamma, ell, rho)}

@@ -31,3 +31,8 @@ def test_what_diverges_is_infinite():
 def test_sweep_checks_before_it_starts(tmp_path):
     with pytest.raises(ValueError, match="^share must be"):
         sweep(streaming_descent, POINT | {"share": [0.1, -1.0]}, tmp_path / "a.nc", seed=0)
+
+
+def test_noise_beyond_the_theory_is_refused_before_anything_is_trained():
+    with pytest.raises(ValueError, match="^rho must be at most 1e"):
+        streaming_descent.check(**POINT | {"rho": 1e10})

@@ -30,6 +30,10 @@ def test_steps_are_those_of_adam():
     assert abs(streams.streaming_adam(3, **POINT)["icl_error"] / expected - 1) < 1e-9
 
 
+def test_what_diverges_is_infinite():
+    assert streams.streaming_adam(0, **POINT | {"rate": 1e75})["icl_error"] == np.inf
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
