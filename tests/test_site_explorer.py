@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from iclkit import theory
-from iclkit.theory import bayes, descent
+from iclkit.theory import bayes, descent, flow
 
 pytestmark = looked_at
 PAGE = SITE / "book" / "explorer.html"
@@ -20,6 +20,7 @@ LIVE = {
     "effective-ridge": "theory/deterministic-equivalents",
     "task-diversity": "phenomena/task-diversity",
     "depth-polynomials": "scaling/depth-as-descent",
+    "training-time": "phenomena/training-time",
 }
 
 
@@ -137,6 +138,29 @@ def test_errors_at_finite_size_are_those_of_the_package(browser, assignment):
     assert (np.abs(np.log(found[:, :2][held] / expected[held])) < allowed).all()
 
 
+def test_errors_along_training_are_those_of_the_package(browser):
+    at(browser)
+    points, rng = hard_points(2000, seed=5), np.random.default_rng(5)
+    t = 10 ** rng.uniform(-3, 6, len(points))
+    t[:100], t[100:200] = 0, np.inf
+    points = np.column_stack([points, t])
+    points[-1, 3] = 1e-10
+    allowed = (points == 0) | np.isinf(points) | ((points >= 1e-9) & (points <= 1e9))
+    allowed &= np.isfinite(points[:, 1:2]) | np.isfinite(points[:, 5:])
+    refused = ~allowed.all(axis=1)
+    found = computed(browser, "trained", points)
+    expected = np.full(found.shape, np.nan)
+    for row, error in enumerate((flow.icl_error, flow.idg_error)):
+        t, *others = points[~refused].T[[5, 0, 1, 2, 3, 4]]
+        expected[~refused, row] = error(t, *others)
+    assert 0 < refused.sum() < 200 and np.isnan(found[-1]).all()
+    held = np.isfinite(expected)
+    assert np.array_equal(np.isinf(found[~refused]), np.isinf(expected[~refused]))
+    # In units of the error before training, but for noise of the labels that is larger than it.
+    gap = np.abs(found[held] - expected[held]) / (1e-3 + expected[held])
+    assert gap.max() < 1e-10
+
+
 def test_other_readings_are_those_of_the_package(browser):
     at(browser)
     tau, alpha, kappa, rho, _ = hard_points(300, seed=2).T
@@ -174,9 +198,17 @@ def test_keys_move_a_slider_and_a_link_restores_the_state(browser):
     at(browser, url.partition("explorer.html")[2])
     assert readings(browser) == moved
     at(browser, "#tau=0.123456&kappa=inf&axis=alpha&rho=nonsense&lam=-1")
-    found = dict(zip("τακρλd", (f.get_attribute("value") for f in browser.find_elements(
+    found = dict(zip("τακρλdt", (f.get_attribute("value") for f in browser.find_elements(
         "css selector", ".explorer input[type=text]")), strict=True))  # fmt: skip
-    assert found == {"τ": "0.123", "α": "10", "κ": "∞", "ρ": "0.01", "λ": "0", "d": "∞ (limit)"}
+    assert found == {
+        "τ": "0.123",
+        "α": "10",
+        "κ": "∞",
+        "ρ": "0.01",
+        "λ": "0",
+        "d": "∞ (limit)",
+        "t": "∞",
+    }
     error = theory.icl_error(0.123456, 10, np.inf, 0.01)
     assert f"{error:.4g}" in readings(browser)
 
@@ -259,6 +291,34 @@ def test_dimension_is_a_slider_that_ends_at_the_limit(browser):
         assert field.get_attribute("value") == shown
 
 
+def test_time_is_a_slider_and_an_axis(browser):
+    at(browser, "#tau=5&alpha=20&kappa=0.3&rho=0.1&axis=t&d=20&t=1.73")
+    point = (5.0, 20.0, 0.3, 0.1)
+    now, last = (f"{flow.icl_error(t, *point):.4g}" for t in (1.73, np.inf))
+    told = settled(browser)
+    assert now in readings(browser) and last in readings(browser) and "t = 1.73" in told
+    assert "d does not count" in browser.find_element("css selector", ".told .refused").text
+    lines = "return [...document.querySelectorAll('.plot .line.icl')].map(e => e.classList[1])"
+    assert browser.execute_script(lines) == ["dotted", "icl"]
+    _, call, numbers = copied(browser)
+    printed = []
+    exec(call, {"print": lambda *values: printed.extend(values)})
+    assert all(f"{value:.4g}" in readings(browser) for value in printed) and len(printed) == 2
+    names, *rows = numbers.splitlines()
+    assert names == "tau,alpha,kappa,rho,lam,t,icl_error,idg_error"
+    table = np.array([row.split(",") for row in rows], dtype=float)
+    assert len(table) > 100 and table[0, 5] < 0.02 and table[-1, 5] > 5000
+    expected = flow.icl_error(table[:, 5], *table[:, :5].T)
+    assert relative(table[:, 6], expected).max() < 1e-10
+
+    time = browser.find_elements("css selector", ".explorer input[type=range]")[6]
+    time.send_keys(Keys.END)
+    told = settled(browser)
+    assert "t =" not in told and last in told
+    time.send_keys(Keys.HOME)
+    assert f"t = 0: error on new tasks {1.1}" in settled(browser)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_copied_call_and_numbers_at_finite_size(browser):
     at(browser, "#d=30&kappa=2&lam=0.1&tau=2&axis=kappa&assignment=balanced")
@@ -337,7 +397,7 @@ def test_contrast_on_a_phone(browser, theme, state):
 
 def test_what_a_page_loads_is_small():
     weight = sum((SCRIPT.parent / f"explorer.{kind}").stat().st_size for kind in ("js", "css"))
-    assert weight <= 60_000
+    assert weight <= 70_000
 
 
 def test_chapters_have_their_live_figure_and_a_picture_in_its_place():
