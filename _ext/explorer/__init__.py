@@ -193,6 +193,7 @@ def script() -> str:
         constant("NODES", np.transpose([_first_order._NODES, _first_order._WEIGHTS])[:8].tolist()),
         (HERE / "finite.js").read_text(encoding="utf-8"),
         (HERE / "flow.js").read_text(encoding="utf-8"),
+        (HERE / "loop.js").read_text(encoding="utf-8"),
         constant("LINES", in_groups()),
         constant("RAMP", ramp),
         constant("FIGURES", FIGURES),
