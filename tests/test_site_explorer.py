@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, flow
+from iclkit.theory import bayes, descent, flow, loop
 
 pytestmark = looked_at
 PAGE = SITE / "book" / "explorer.html"
@@ -161,6 +161,25 @@ def test_errors_along_training_are_those_of_the_package(browser):
     assert gap.max() < 1e-10
 
 
+def test_errors_of_applications_are_those_of_the_package(browser):
+    at(browser)
+    points, depth = hard_points(300, seed=6), 8
+    points = points[(points[:, 1] < 1e6) & (points[:, 4] < 1e3)]
+    found = browser.execute_script(
+        "const read = x => x === 'inf' ? Infinity : Number(x);"
+        "return arguments[0].map(row => iclkit.looped(...row.map(read), 8)"
+        ".map(errors => errors.map(String)))",
+        [[repr(float(x)) for x in row] for row in points],
+    )
+    found = np.array([[[float(x.replace("Infinity", "inf")) for x in e] for e in f] for f in found])
+    expected = np.array(
+        [[loop.loop_error(*p, depth=depth, test=t) for t in ("icl", "idg")] for p in points]
+    )
+    same = found == expected  # inf, where it diverges beyond the range of floats
+    gap = np.abs(found[~same] - expected[~same]) / (1e-3 + expected[~same])
+    assert len(points) > 200 and gap.max() < 1e-8
+
+
 def test_other_readings_are_those_of_the_package(browser):
     at(browser)
     tau, alpha, kappa, rho, _ = hard_points(300, seed=2).T
@@ -198,7 +217,7 @@ def test_keys_move_a_slider_and_a_link_restores_the_state(browser):
     at(browser, url.partition("explorer.html")[2])
     assert readings(browser) == moved
     at(browser, "#tau=0.123456&kappa=inf&axis=alpha&rho=nonsense&lam=-1")
-    found = dict(zip("τακρλdt", (f.get_attribute("value") for f in browser.find_elements(
+    found = dict(zip("τακρλdtL", (f.get_attribute("value") for f in browser.find_elements(
         "css selector", ".explorer input[type=text]")), strict=True))  # fmt: skip
     assert found == {
         "τ": "0.123",
@@ -208,6 +227,7 @@ def test_keys_move_a_slider_and_a_link_restores_the_state(browser):
         "λ": "0",
         "d": "∞ (limit)",
         "t": "∞",
+        "L": "1",
     }
     error = theory.icl_error(0.123456, 10, np.inf, 0.01)
     assert f"{error:.4g}" in readings(browser)
@@ -297,7 +317,7 @@ def test_time_is_a_slider_and_an_axis(browser):
     now, last = (f"{flow.icl_error(t, *point):.4g}" for t in (1.73, np.inf))
     told = settled(browser)
     assert now in readings(browser) and last in readings(browser) and "t = 1.73" in told
-    assert "d does not count" in browser.find_element("css selector", ".told .refused").text
+    assert "d does not count here" in browser.find_element("css selector", ".told .refused").text
     lines = "return [...document.querySelectorAll('.plot .line.icl')].map(e => e.classList[1])"
     assert browser.execute_script(lines) == ["dotted", "icl"]
     _, call, numbers = copied(browser)
@@ -317,6 +337,32 @@ def test_time_is_a_slider_and_an_axis(browser):
     assert "t =" not in told and last in told
     time.send_keys(Keys.HOME)
     assert f"t = 0: error on new tasks {1.1}" in settled(browser)
+
+
+def test_applications_are_a_slider_and_an_axis(browser):
+    at(browser, "#tau=4&alpha=2&kappa=3&rho=0.1&axis=L&L=4&d=20&t=3")
+    errors = loop.loop_error(4.0, 2.0, 3.0, 0.1, depth=16)
+    assert "L = 4" in settled(browser)
+    assert all(f"{errors[depth]:.4g}" in readings(browser) for depth in (1, 4))
+    said = browser.find_element("css selector", ".told .refused").text
+    assert said.startswith("d and t do not count here")
+    _, call, numbers = copied(browser)
+    printed = []
+    exec(call, {"print": lambda *values: printed.extend(values)})
+    assert all(f"{value:.4g}" in readings(browser) for value in printed) and len(printed) == 2
+    names, *rows = numbers.splitlines()
+    assert names == "tau,alpha,kappa,rho,lam,L,icl_error,idg_error"
+    table = np.array([row.split(",") for row in rows], dtype=float)
+    assert np.array_equal(table[:, 5], np.arange(1, 17))
+    assert relative(table[:, 6], errors[1:]).max() < 1e-10
+
+    field = browser.find_element("css selector", "[aria-label^='L,']")
+    for typed, shown in (("7", "7"), ("17", "7"), ("0", "7"), ("inf", "7")):
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(typed, Keys.TAB)
+        assert field.get_attribute("value") == shown
+    at(browser, "#tau=4&alpha=inf&L=2")
+    assert "α is finite" in browser.find_element("css selector", ".told .refused").text
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
