@@ -6,19 +6,24 @@ h = (1/ℓ) Σ y φ(x), and a query is answered by φ(x)ᵀ Γ h. A product of f
 can be counted, so the risk of every Γ is exact at every ℓ and m, as it is in `iclkit.data.moments`
 for Gaussian tokens.
 
-Risks are means over the query and count no label noise. A covariance of the coefficients is given
-by its diagonal or as a matrix. Frequencies above those of the features act exactly as label noise:
-where they have the variance r, take ρ + r for ρ, and add r to the risk.
+Risks are means over the query and count no label noise. A covariance of the coefficients, about
+zero, is given by its diagonal or as a matrix. Frequencies above those of the features act exactly as
+label noise if their coefficients are correlated with no others: where they have the variance r, take
+ρ + r for ρ, and add r to the risk.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import eigh
 from scipy.special import zeta
 
 from iclkit import _validate
+
+# Below, 2a + 1 has lost digits; above, all variances but the first are below the smallest number.
+_SMOOTHNESS = 1e-3, 1e3
+_EPS = np.finfo(float).eps
 
 
 def cosines(x: ArrayLike, m: int) -> np.ndarray:
@@ -68,7 +73,7 @@ def smooth_law(smoothness: float, m: int) -> tuple[np.ndarray, float]:
     Parameters
     ----------
     smoothness : float
-        a, positive and finite: functions with about a derivatives.
+        a, between 0.001 and 1000: functions with about a derivatives.
     m : int
         Number of features, at least 1.
 
@@ -95,7 +100,11 @@ def smooth_law(smoothness: float, m: int) -> tuple[np.ndarray, float]:
     >>> print(variances.round(3), round(rest, 3))
     [1.    0.125 0.037] 0.04
     """
-    power, m = 2 * _validate.finite("smoothness", smoothness) + 1, _validate.count("m", m)
+    a, m = _validate.finite("smoothness", smoothness), _validate.count("m", m)
+    least, most = _SMOOTHNESS
+    if not least <= a <= most:
+        raise ValueError(f"smoothness must be between {least:g} and {most:g}, got {a}")
+    power = 2 * a + 1
     return np.arange(1.0, m + 1) ** -power, float(zeta(power, m + 1))
 
 
@@ -106,9 +115,12 @@ def _covariance(name: str, value: ArrayLike) -> np.ndarray:
         return np.diag(_validate.nonnegative(name, array))
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
         raise ValueError(f"{name} must have shape (m,) or (m, m), got {array.shape}")
-    even = np.allclose(array, array.T, rtol=0, atol=1e-9 * np.abs(array).max())
-    if np.any(np.diag(array) < 0) or not even:
+    rounding = 1e-9 * np.abs(array).max()
+    if not np.allclose(array, array.T, rtol=0, atol=rounding):
         raise ValueError(f"{name} must be a covariance, symmetric, got {array}")
+    least = np.linalg.eigvalsh(array)[0]
+    if least < -rounding:
+        raise ValueError(f"{name} must be a covariance, got one with the eigenvalue {least}")
     return array
 
 
@@ -158,11 +170,10 @@ def _scatter(covariance: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _moment(covariance: np.ndarray, ell: int, rho: float) -> np.ndarray:
-    """Return E hhᵀ."""
-    own = rho * np.eye(len(covariance)) + _scatter(covariance)
-    moment: np.ndarray = own / ell + (1 - 1 / ell) * covariance
-    return moment
+def _spread(covariance: np.ndarray, ell: int, rho: float) -> np.ndarray:
+    """Return the covariance of h for a given task, averaged over tasks."""
+    spread: np.ndarray = (rho * np.eye(len(covariance)) + _scatter(covariance) - covariance) / ell
+    return spread
 
 
 def best_gamma(
@@ -206,7 +217,7 @@ def best_gamma(
     """
     C = _covariance("covariance", covariance)
     ell, rho = _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
-    B = _moment(C, ell, rho)
+    B = C + _spread(C, ell, rho)
     if _validate.flag("diagonal", diagonal):
         with np.errstate(invalid="ignore"):
             return np.diag(np.nan_to_num(np.diag(C) / np.diag(B)))
@@ -255,18 +266,17 @@ def risk(gamma: ArrayLike, covariance: ArrayLike, ell: int, rho: float) -> float
     C = _covariance("covariance", covariance)
     gamma = _gamma(gamma, len(C))
     ell, rho = _validate.count("ell", ell), _validate.scalar(_validate.nonnegative, "rho", rho)
-    B = _moment(C, ell, rho)
-    return float(np.trace(C) - 2 * np.vdot(gamma, C) + np.vdot(gamma, gamma @ B))
+    # What is missing and what is scattered, apart: in one sum, long contexts would cancel digits.
+    missing = np.eye(len(C)) - gamma
+    return float(np.vdot(missing, missing @ C) + np.vdot(gamma, gamma @ _spread(C, ell, rho)))
 
 
 def _gamma(value: ArrayLike, m: int | None = None) -> np.ndarray:
-    gamma = _validate.real("gamma", value)
-    if gamma.ndim != 2 or gamma.shape[0] != gamma.shape[1] or not gamma.size:
+    gamma: np.ndarray = _validate.array("gamma", _validate.real("gamma", value), (None, None))
+    if gamma.shape[0] != gamma.shape[1]:
         raise ValueError(f"gamma must have shape (m, m), got {gamma.shape}")
     if m is not None and len(gamma) != m:
         raise ValueError(f"gamma must be of the size of covariance, {m}, got {gamma.shape}")
-    if not np.all(np.isfinite(gamma)):
-        raise ValueError("gamma must be finite, got at least one inf or NaN")
     return gamma
 
 
@@ -342,8 +352,9 @@ def shrinkage_risk(variances: ArrayLike, ell: int, rho: float) -> float:
 
     Notes
     -----
-    What a context would tell if its tokens made the features orthogonal. No estimator has a smaller
-    mean risk. Source: eq-np-floor in the book.
+    What a context would tell if its tokens made the features orthogonal. For Gaussian coefficients
+    and noise no estimator has a smaller mean risk, and for others none that is linear in the labels.
+    Source: eq-np-floor in the book.
 
     Examples
     --------
@@ -368,7 +379,8 @@ def posterior_risk(x: ArrayLike, variances: ArrayLike, rho: float) -> float:
     variances : array of shape (m,)
         Of the coefficients, at least 0: all of them, as there is no other frequency in f.
     rho : float
-        Variance of the label noise, positive and finite.
+        Variance of the label noise, positive, finite, and large enough for the tokens: from 1e-19
+        of the largest eigenvalue of the covariance of labels.
 
     Returns
     -------
@@ -398,7 +410,11 @@ def posterior_risk(x: ArrayLike, variances: ArrayLike, rho: float) -> float:
         raise ValueError(f"variances must have shape (m,), got {variances.shape}")
     rho = _validate.finite("rho", rho)
     scaled = cosines(tokens, variances.size) * np.sqrt(variances)
-    gram = scaled @ scaled.T
-    gram[np.diag_indices_from(gram)] += rho
-    known = cho_solve(cho_factor(gram), scaled)
-    return float(variances.sum() - np.sum((known * scaled) @ variances))
+    _, s, seen = np.linalg.svd(scaled, full_matrices=False)
+    # Singular values are right to rounding of the largest one, which √ρ has to exceed by far.
+    least = (1e6 * _EPS * s[0]) ** 2
+    if rho < least:
+        raise ValueError(f"rho must be at least {least:g} for these tokens, got {rho}")
+    shares = seen**2
+    unseen = variances @ (1 - shares.sum(axis=0)) if len(s) < len(variances) else 0.0
+    return float(unseen + shares @ variances @ (rho / (s**2 + rho)))

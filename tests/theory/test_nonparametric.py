@@ -115,6 +115,15 @@ def test_long_contexts_tell_everything():
     assert least * ell == pytest.approx(np.sum(0.3 + own), rel=1e-4)
 
 
+@pytest.mark.parametrize("ell", [10**7, 10**12, 2**53])
+def test_long_contexts_cancel_no_digits(ell):
+    law, _ = np_.smooth_law(1.0, 50)
+    D = 0.3 * np.eye(50) + np_.scatter(law) - np.diag(law)
+    parallel = np.trace(np.linalg.inv(np.diag(1 / law) + ell * np.linalg.inv(D)))
+    found = np_.risk(np_.best_gamma(law, ell, 0.3), law, ell, 0.3)
+    assert found == pytest.approx(parallel, rel=1e-12, abs=0)
+
+
 def test_the_worst_function_is_the_worst_of_many_and_one_that_was_sampled():
     rng, (m, ell, rho, a) = np.random.default_rng(3), (6, 9, 0.4, 0.8)
     law, _ = np_.smooth_law(a, m)
@@ -145,11 +154,31 @@ def test_the_posterior_has_the_variance_of_its_precision():
     x = rng.uniform(size=11)
     phi = np_.cosines(x, 7)
     expected = np.trace(np.linalg.inv(np.diag(1 / variances) + phi.T @ phi / rho))
-    assert np_.posterior_risk(x, variances, rho) == pytest.approx(expected, rel=1e-10)
+    assert np_.posterior_risk(x, variances, rho) == pytest.approx(expected, rel=1e-10, abs=0)
     # Features that the tokens make orthogonal: the midpoints.
     middle = (np.arange(20) + 0.5) / 20
     shrunk = np_.shrinkage_risk(variances, 20, rho)
     assert np_.posterior_risk(middle, variances, rho) == pytest.approx(shrunk, rel=1e-10)
+
+
+@pytest.mark.parametrize("rho", [1e-3, 1e-16])
+@pytest.mark.parametrize("n", [2, 50])
+def test_the_same_token_many_times_tells_one_value(n, rho):
+    """Its labels are one label, with noise of a smaller variance."""
+    variances = np.array([1.0, 0.1, 0.1, 0.1])
+    phi = np_.cosines([0.3], 4)[0]
+    told = np.sum((variances * phi) ** 2) / (variances @ phi**2 + rho / n)
+    found = np_.posterior_risk(np.full(n, 0.3), variances, rho)
+    assert found == pytest.approx(variances.sum() - told, rel=1e-10)
+
+
+def test_the_posterior_is_precise_with_hardly_any_noise():
+    """More tokens than coefficients: what is left is the noise of a regression."""
+    variances, rho = np.array([1.0, 0.3, 0.1]), 1e-15
+    phi = np_.cosines(np.linspace(0.05, 0.9, 40), 3)
+    expected = rho * np.trace(np.linalg.inv(phi.T @ phi))
+    found = np_.posterior_risk(np.linspace(0.05, 0.9, 40), variances, rho)
+    assert found == pytest.approx(expected, rel=1e-10, abs=0)
 
 
 # What is refused ------------------------------------------------------------------------------
@@ -187,6 +216,9 @@ def test_garbage_is_refused_by_name(function, value):
     (np_.scatter, "covariance", np.ones((2, 3))), (np_.risk, "gamma", np.full((2, 2), np.nan)),
     (np_.shrinkage_risk, "rho", 0.0), (np_.posterior_risk, "rho", 0.0),
     (np_.posterior_risk, "variances", np.eye(2)), (np_.best_gamma, "ell", 2.5),
+    (np_.smooth_law, "smoothness", 1e-4), (np_.smooth_law, "smoothness", 2e3),
+    (np_.risk, "covariance", [[1.0, 2.0], [2.0, 1.0]]), (np_.risk, "gamma", np.eye(2) * 1e80),
+    (np_.worst_risk, "gamma", np.eye(2) * 1e200), (np_.posterior_risk, "rho", 1e-20),
 ])  # fmt: skip
 def test_what_is_refused(function, name, value):
     with pytest.raises((TypeError, ValueError), match=rf"^{name} must"):
