@@ -7,9 +7,9 @@ can be counted, so the risk of every Γ is exact at every ℓ and m, as it is in
 for Gaussian tokens.
 
 Risks are means over the query and count no label noise. A covariance of the coefficients, about
-zero, is given by its diagonal or as a matrix. Frequencies above those of the features act exactly as
-label noise if their coefficients are correlated with no others: where they have the variance r, take
-ρ + r for ρ, and add r to the risk.
+zero, is given by its diagonal or as a matrix. Frequencies above those of the features act exactly
+as label noise if their coefficients are correlated with no others: where they have the variance r,
+take ρ + r for ρ, and add r to the risk.
 """
 
 from __future__ import annotations
@@ -353,7 +353,7 @@ def shrinkage_risk(variances: ArrayLike, ell: int, rho: float) -> float:
     Notes
     -----
     What a context would tell if its tokens made the features orthogonal. For Gaussian coefficients
-    and noise no estimator has a smaller mean risk, and for others none that is linear in the labels.
+    and noise no estimator has a smaller mean risk, and for others none that is linear in labels.
     Source: eq-np-floor in the book.
 
     Examples
