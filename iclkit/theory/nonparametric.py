@@ -20,6 +20,7 @@ from scipy.linalg import eigh
 from scipy.special import zeta
 
 from iclkit import _validate
+from iclkit._labels import refuse, unlabelled
 
 # Below, 2a + 1 has lost digits; above, all variances but the first are below the smallest number.
 _SMOOTHNESS = 1e-3, 1e3
@@ -59,9 +60,7 @@ def cosines(x: ArrayLike, m: int) -> np.ndarray:
 
 
 def _tokens(x: ArrayLike) -> np.ndarray:
-    tokens = _validate.real("x", x)
-    if tokens.ndim != 1 or tokens.size == 0:
-        raise ValueError(f"x must have shape (n,) with n of at least 1, got {tokens.shape}")
+    tokens = unlabelled("x", x, (None,))
     if not np.all((tokens >= 0) & (tokens <= 1)):
         raise ValueError(f"x must be between 0 and 1, got {tokens.min()} to {tokens.max()}")
     return tokens
@@ -110,6 +109,7 @@ def smooth_law(smoothness: float, m: int) -> tuple[np.ndarray, float]:
 
 def _covariance(name: str, value: ArrayLike) -> np.ndarray:
     """Return a covariance as a matrix."""
+    refuse(name, value)
     array = _validate.signed(name, value)
     if array.ndim == 1 and array.size:
         return np.diag(_validate.nonnegative(name, array))
@@ -272,7 +272,7 @@ def risk(gamma: ArrayLike, covariance: ArrayLike, ell: int, rho: float) -> float
 
 
 def _gamma(value: ArrayLike, m: int | None = None) -> np.ndarray:
-    gamma: np.ndarray = _validate.array("gamma", _validate.real("gamma", value), (None, None))
+    gamma = unlabelled("gamma", value, (None, None))
     if gamma.shape[0] != gamma.shape[1]:
         raise ValueError(f"gamma must have shape (m, m), got {gamma.shape}")
     if m is not None and len(gamma) != m:
@@ -362,11 +362,13 @@ def shrinkage_risk(variances: ArrayLike, ell: int, rho: float) -> float:
     >>> print(round(nonparametric.shrinkage_risk([1.0, 0.1], ell=50, rho=0.5), 4))
     0.019
     """
-    variances = _validate.nonnegative("variances", variances)
-    if variances.ndim != 1 or not variances.size:
-        raise ValueError(f"variances must have shape (m,), got {variances.shape}")
+    variances = _variances(variances)
     level = _validate.finite("rho", rho) / _validate.count("ell", ell)
     return float(np.sum(variances * level / (variances + level)))
+
+
+def _variances(value: ArrayLike) -> np.ndarray:
+    return _validate.nonnegative("variances", unlabelled("variances", value, (None,)))
 
 
 def posterior_risk(x: ArrayLike, variances: ArrayLike, rho: float) -> float:
@@ -405,9 +407,7 @@ def posterior_risk(x: ArrayLike, variances: ArrayLike, rho: float) -> float:
     >>> print(round(nonparametric.posterior_risk(tokens, [1.0, 0.1], rho=0.5), 4))
     0.0187
     """
-    tokens, variances = _tokens(x), _validate.nonnegative("variances", variances)
-    if variances.ndim != 1 or not variances.size:
-        raise ValueError(f"variances must have shape (m,), got {variances.shape}")
+    tokens, variances = _tokens(x), _variances(variances)
     rho = _validate.finite("rho", rho)
     scaled = cosines(tokens, variances.size) * np.sqrt(variances)
     _, s, seen = np.linalg.svd(scaled, full_matrices=False)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import block_diag
@@ -206,6 +207,14 @@ def test_garbage_is_refused_by_name(function, value):
     for argument in RIGHT[function]:
         with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b"):
             function(**RIGHT[function] | {argument: value})
+
+
+@pytest.mark.parametrize("function", RIGHT, ids=lambda f: f.__name__)
+def test_labels_that_would_be_lost_are_refused(function):
+    for name in {"x", "covariance", "gamma", "variances"} & RIGHT[function].keys():
+        labelled = xr.DataArray(RIGHT[function][name])
+        with pytest.raises(TypeError, match=rf"^{name} must be an array without labels"):
+            function(**RIGHT[function] | {name: labelled})
 
 
 @pytest.mark.parametrize(("function", "name", "value"), [
