@@ -59,10 +59,7 @@ def test_a_step_in_two_dimensions_by_quadrature():
 
 
 def step_by_step(steps, rate, batch, d, ell, rho):
-    """Iterate the recursion of matrices' means, from moments that are found by leaving them out.
-
-    One step from a multiple of the identity, or from nothing, tells all three constants.
-    """
+    """Iterate the recursion; its constants are those of the module, which others test here."""
     of = streaming._recursion(batch, d, ell, rho)
     a, excess = rate * of.second / d, of.first
     for t in range(steps):
