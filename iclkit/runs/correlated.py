@@ -6,8 +6,8 @@ import numpy as np
 
 from iclkit import _validate, backend
 from iclkit._types import Seed, checked
-from iclkit.data.contexts import draw_statistics
 from iclkit.data import kernels
+from iclkit.data.contexts import draw_statistics
 from iclkit.data.kernels import correlated_error
 from iclkit.data.tasks import assign_tasks, draw_tasks
 from iclkit.fits.fit import fit_gamma
