@@ -1,9 +1,9 @@
 """Tokens that are correlated over positions: seven points at four sizes, to be extrapolated.
 
 Kernels of all families, with queries that are correlated with their context or not, tested on
-contexts as in pretraining, with an independent query, of iid tokens, and of one more kind. A run is
-the mean of some fits, more of them where they are quick. n/(d(d + 1)) is fixed, which at finite d is
-what τ is in the limit. A quarter of an hour on one core.
+contexts as in pretraining, with an independent query, of iid tokens, and of one more kind. A run
+is the mean of some fits, more of them where they are quick. What is fixed is n/(d(d + 1)), which at
+finite d is what τ is in the limit. A quarter of an hour on one core.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ points = [
     (0.5, 3.0, 2.0, 0.1, 0.0, "ar(-0.6)", near, "ar(-0.6)", far),
 ]
 names = (
-    "tau", "alpha", "kappa", "rho", "lam", "tokens", "query", "test_tokens", "test_query",
+    "tau", "alpha", "kappa", "rho", "lam", "kernel", "query", "test_kernel", "test_query",
 )  # fmt: skip
 columns = {
     name: xr.DataArray(list(column), dims="point")

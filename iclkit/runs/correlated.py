@@ -6,8 +6,9 @@ import numpy as np
 
 from iclkit import _validate, backend
 from iclkit._types import Seed, checked
+from iclkit.data import kernels
 from iclkit.data.contexts import draw_statistics
-from iclkit.data.kernels import correlated_error, kernel
+from iclkit.data.kernels import correlated_error
 from iclkit.data.tasks import assign_tasks, draw_tasks
 from iclkit.fits.fit import fit_gamma
 from iclkit.runs.one import _Sizes, _sizes
@@ -23,14 +24,14 @@ def _correlated_sizes(
     kappa: float,
     rho: float,
     lam: float = 0.0,
-    tokens: str,
+    kernel: str,
     query: str,
-    test_tokens: str | None = None,
+    test_kernel: str | None = None,
     test_query: str | None = None,
 ) -> _Sizes:
     sizes = _sizes(d=d, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=lam)
-    for name, word in {"tokens": tokens, "test_tokens": test_tokens}.items():
-        if word is not None or name == "tokens":
+    for name, word in {"kernel": kernel, "test_kernel": test_kernel}.items():
+        if word is not None or name == "kernel":
             _kernel(name, word, 1, "independent")
     for name, choice in {"query": query, "test_query": test_query}.items():
         if choice is not None or name == "query":
@@ -40,7 +41,7 @@ def _correlated_sizes(
 
 def _kernel(name: str, word: object, ell: int, query: str) -> np.ndarray:
     try:
-        return kernel(word, ell, query=query == "correlated")  # type: ignore[arg-type]
+        return kernels.kernel(word, ell, query=query == "correlated")  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(str(error).replace("word", name, 1)) from None
 
@@ -55,9 +56,9 @@ def correlated_tokens(
     kappa: float,
     rho: float,
     lam: float = 0.0,
-    tokens: str,
+    kernel: str,
     query: str,
-    test_tokens: str | None = None,
+    test_kernel: str | None = None,
     test_query: str | None = None,
 ) -> dict[str, float]:
     """Fit Γ* to fresh contexts of correlated tokens once, and measure its exact errors.
@@ -79,12 +80,12 @@ def correlated_tokens(
         Variance of the label noise, at least 0.
     lam : float
         Ridge λ, see `iclkit.runs.linear_attention`.
-    tokens : str
+    kernel : str
         Kernel over positions in words, such as "iid" or "exponential(3)", see
         `iclkit.data.kernel`.
     query : {"independent", "correlated"}
         Whether the query is independent of its context, or its next token.
-    test_tokens : str, optional
+    test_kernel : str, optional
     test_query : {"independent", "correlated"}, optional
         Those of one more kind of test; by default those of pretraining.
 
@@ -93,7 +94,7 @@ def correlated_tokens(
     dict
         Exact for this Γ*, on new tasks and on those of pretraining: `icl_error` and `idg_error` on
         contexts as in pretraining; with `_independent` behind, on such with an independent query;
-        with `_iid`, on iid tokens; and with `_test`, on those of `test_tokens` and `test_query`.
+        with `_iid`, on iid tokens; and with `_test`, on those of `test_kernel` and `test_query`.
         With κ = ∞, all tasks are new ones.
 
     Raises
@@ -105,21 +106,21 @@ def correlated_tokens(
     --------
     >>> from iclkit import runs
     >>> point = {"tau": 4.0, "alpha": 4.0, "kappa": 2.0, "rho": 0.1}
-    >>> kernel = {"tokens": "exponential(4)", "query": "correlated"}
-    >>> errors = runs.correlated_tokens(0, d=20, **point, **kernel)
+    >>> tokens = {"kernel": "exponential(4)", "query": "correlated"}
+    >>> errors = runs.correlated_tokens(0, d=20, **point, **tokens)
     >>> print(errors["icl_error"] < errors["icl_error_independent"])  # near tokens tell more
     True
     """
     n, k, ell, fresh, _ = _correlated_sizes(
-        d=d, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=lam, tokens=tokens, query=query,
-        test_tokens=test_tokens, test_query=test_query,
+        d=d, tau=tau, alpha=alpha, kappa=kappa, rho=rho, lam=lam, kernel=kernel, query=query,
+        test_kernel=test_kernel, test_query=test_query,
     )  # fmt: skip
-    own = _kernel("tokens", tokens, ell, query)
+    own = _kernel("kernel", kernel, ell, query)
     tests = {
         "": own,
         "_independent": own[:ell, :ell],
         "_iid": np.eye(ell),
-        "_test": _kernel("test_tokens", test_tokens or tokens, ell, test_query or query),
+        "_test": _kernel("test_kernel", test_kernel or kernel, ell, test_query or query),
     }
     streams = backend.streams(seed, backend.namespace())
     w = drawn = draw_tasks(k, d, streams.tasks)
