@@ -1,4 +1,4 @@
-"""Pretraining on contexts with a memory, without ridge and with few tasks, tested on independent ones.
+"""Pretraining on contexts that remember, with few tasks and without ridge, tested on iid tokens.
 
 n/(d(d + 1)) is fixed, as in correlated-tokens.py. Five minutes on one core.
 """

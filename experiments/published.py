@@ -170,7 +170,6 @@ sweep(
 )
 
 
-
 def on_sequences(
     seed: Any, *, d: int, tau: float, alpha: float, kappa: float, rho: float, lam: float,
     length: float, query: bool,
