@@ -125,8 +125,8 @@ def _whole(kernel: Any, ell: int) -> np.ndarray:
             f"kernel must have shape {(ell, ell)}, or {(ell + 1, ell + 1)} with a query, for "
             f"ell = {ell}, got {tuple(found.shape)}"
         )
-    whole = np.eye(ell + 1)
-    whole[: len(found), : len(found)] = backend.to_numpy(found)
+    whole, given = np.eye(ell + 1), found.shape[0]
+    whole[:given, :given] = backend.to_numpy(found)
     size = np.max(np.abs(whole))
     if np.max(np.abs(whole - whole.T)) > _ROUNDING * size:
         raise ValueError("kernel must be symmetric, got one that is not")
