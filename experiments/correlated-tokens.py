@@ -60,7 +60,6 @@ sweep(
     "book/data/correlated-tokens.nc",
     name="mean_of_fits of correlated_tokens",
     seed=1,
-    precision=0.003,
-    runs=(12, 40),
+    runs=(12, 12),
     workers=1,
 )
