@@ -195,8 +195,11 @@ TAKERS = {
         (np.diag([1.0, -1e-9, 1]), "kernel must be positive semidefinite"),
         (np.ones((3, 3)) - 1.001 * np.eye(3), "kernel must be positive semidefinite"),
         (FAR, "kernel must be positive semidefinite"),
+        (1e-20 * np.diag([1.0, -1, 1]), "kernel must be positive semidefinite"),
+        (1e-20 * np.triu(np.ones((3, 3))), "kernel must be symmetric"),
     ],
-    ids=["size", "oblong", "row", "nan", "asymmetric", "query", "negative", "indefinite", "apart"],
+    ids=["size", "oblong", "row", "nan", "asymmetric", "query", "negative", "indefinite", "apart",
+         "small and negative", "small and asymmetric"],
 )  # fmt: skip
 def test_bad_kernels_are_refused(take, bad, message):
     with pytest.raises(ValueError, match=f"^{message}"):
@@ -207,6 +210,7 @@ def test_rounding_is_no_fault():
     """A kernel of rank 1, and one whose halves differ in the last digit."""
     v = np.array([0.3, -1.7, 0.9, 1.0])
     assert correlation(np.outer(v, v), 3).k0 == pytest.approx(v[:3] @ v[:3])
+    assert correlation(1e-20 * np.outer(v[:3], v[:3]), 3).t1 == pytest.approx(1e-20 * 3.79 / 3)
     last_digit = GOOD * (1 + 2e-16 * np.triu(np.ones((4, 4))))
     assert correlation(last_digit, 3) == pytest.approx(correlation(GOOD, 3), rel=1e-14)
 
