@@ -2,7 +2,7 @@
 
 A kernel is the covariance of tokens over positions, a symmetric positive semidefinite matrix: of ℓ
 rows, where the query is independent of the context, or of ℓ + 1, where the last one is the query's.
-Tokens are x = Σ Lᵢⱼ zⱼ with LLᵀ = kernel and independent z, so that all their coordinates have the
+Tokens are xᵢ = Σ Lᵢⱼ zⱼ with LLᵀ = kernel and independent z ~ N(0, I/d): all coordinates have the
 same kernel.
 """
 
@@ -125,10 +125,11 @@ def _whole(kernel: Any, ell: int) -> np.ndarray:
             f"kernel must have shape {(ell, ell)}, or {(ell + 1, ell + 1)} with a query, for "
             f"ell = {ell}, got {tuple(found.shape)}"
         )
-    whole = np.eye(ell + 1)
-    whole[: len(found), : len(found)] = backend.to_numpy(found)
-    size = np.max(np.abs(whole))
-    if np.max(np.abs(whole - whole.T)) > _ROUNDING * size:
+    whole, given = np.eye(ell + 1), found.shape[0]
+    whole[:given, :given] = backend.to_numpy(found)
+    size = np.max(np.abs(whole[:ell, :ell]))
+    units = np.append(np.full(ell, size**0.5), 1.0)  # of tokens, and of the query
+    if np.any(np.abs(whole - whole.T) > _ROUNDING * units * units[:, None]):
         raise ValueError("kernel must be symmetric, got one that is not")
     whole = (whole + whole.T) / 2
     if abs(whole[ell, ell] - 1) > _ROUNDING:
