@@ -244,7 +244,7 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
     >>> print(round(data.correlated_error(np.eye(10, 11), 20, 0.1, iid), 3))
     0.7
     >>> print(round(data.correlated_error(np.eye(10, 11), 20, 0.1, near), 3))
-    0.774
+    1.237
     """
     gamma = _validate.array("gamma", gamma, (None, None))
     d = gamma.shape[0]
