@@ -2,8 +2,8 @@
 
 Kernels of all families, with queries that are correlated with their context or not, tested on
 contexts as in pretraining, with an independent query, of iid tokens, and of one more kind. A run
-is the mean of some fits. What is fixed is n/(d(d + 1)), which at
-finite d is what τ is in the limit. Two minutes on one core.
+is the mean of some fits. What is fixed is n/(d(d + 1)), which at finite d is what τ is in the
+limit. Two minutes on one core.
 """
 
 from typing import Any

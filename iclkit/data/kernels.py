@@ -231,10 +231,11 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
 
     Notes
     -----
-    E(xᵀΓh)² has an integrand of degree 10 in Gaussian numbers: with Γ = [Γ₁, γ], each of its three
-    parts is a sum over 15 pairings in which the sums over positions factorise. With an independent
-    query it is the error that `prediction_error` has from the moments A and B. With a correlated
-    one there are terms in Tr Γ₁, and two moments don't suffice.
+    (xᵀΓh)² has degree 6 in the tokens and labels, which are Gaussian for a given task: with
+    Γ = [Γ₁, γ], each of the three parts of its mean is a sum over 15 pairings, in which the sums
+    over positions factorise. With an independent query it is the error that `prediction_error` has
+    from the moments A and B. With a correlated one there are terms in Tr Γ₁, and these two don't
+    suffice.
 
     Examples
     --------
@@ -244,7 +245,7 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
     >>> print(round(data.correlated_error(np.eye(10, 11), 20, 0.1, iid), 3))
     0.7
     >>> print(round(data.correlated_error(np.eye(10, 11), 20, 0.1, near), 3))
-    0.774
+    1.237
     """
     gamma = _validate.array("gamma", gamma, (None, None))
     d = gamma.shape[0]
@@ -263,7 +264,7 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
     trace, twice = xp.linalg.trace(main), xp.sum(main * main.T)
     right, left, along = w @ main.T, w @ main, w @ last
     u, size = xp.vecdot(w, right), xp.vecdot(w, w) / d
-    # The variance of a label, and sums over positions: E Σ yᵢyⱼKᵢⱼ, E Σ yᵢyⱼyᵢyⱼ, E (Σ kᵢyᵢ)².
+    # Of labels over positions: E Σ yᵢ²/ℓ, E (Σ kᵢyᵢ)², E Σ Kᵢⱼyᵢyⱼ/ℓ and Σ (E yᵢyⱼ)²/ℓ.
     variance, near = size * t1 + rho, size * k1 + rho * k0
     scatter = size * t2 + rho * t1
     fourth = size**2 * t2 + 2 * size * rho * t1 + rho**2
