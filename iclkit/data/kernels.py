@@ -34,7 +34,11 @@ class Correlation(NamedTuple):
     k0 : float
         |k|², where k is the covariance of the query and the tokens; 0 for an independent query.
     k1 : float
-        kᵀKk, at least k0².
+        kᵀKk, at least k0², and 0 where that is.
+
+    Notes
+    -----
+    Source: eq-corr-numbers in the book.
 
     Examples
     --------
@@ -76,7 +80,7 @@ def kernel(word: str, ell: int, *, query: bool = False) -> np.ndarray:
     Notes
     -----
     Any other kernel is as good where one is asked for; `scipy.linalg.toeplitz` makes stationary
-    ones.
+    ones. Source: eq-corr-kernel in the book, and eq-corr-ar1 for "exponential(xi)".
 
     Examples
     --------
@@ -172,6 +176,10 @@ def correlation(kernel: Any, ell: int) -> Correlation:
     ValueError, TypeError
         If an argument is outside its range.
 
+    Notes
+    -----
+    Source: eq-corr-numbers in the book.
+
     Examples
     --------
     >>> from iclkit import data
@@ -202,6 +210,7 @@ def _independent(kernel: Any, ell: int) -> tuple[float, float]:
     return t1, t2
 
 
+@np.errstate(over="ignore", invalid="ignore")  # see its end
 def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: Any = None) -> float:
     """Exact mean squared error E(y - xᵀΓh)² of a given Γ on contexts of correlated tokens.
 
@@ -227,7 +236,7 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or the error is larger than any number.
 
     Notes
     -----
@@ -235,7 +244,7 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
     Γ = [Γ₁, γ], each of the three parts of its mean is a sum over 15 pairings, in which the sums
     over positions factorise. With an independent query it is the error that `prediction_error` has
     from the moments A and B. With a correlated one there are terms in Tr Γ₁, and these two don't
-    suffice.
+    suffice. Source: eq-corr-risk in the book has its limit for large d.
 
     Examples
     --------
@@ -290,4 +299,7 @@ def correlated_error(gamma: Any, ell: int, rho: float, kernel: Any, *, tasks: An
         (variance**2 + 2 / ell * fourth) / d * (last @ last)
         + (4 * k0 * variance / ell + 8 * near / ell**2) / d**2 * along**2
     )  # fmt: skip
-    return float(xp.mean(size + rho - 2 * cross + of_main + 2 * of_both + of_last))
+    error = float(xp.mean(size + rho - 2 * cross + of_main + 2 * of_both + of_last))
+    if not np.isfinite(error):
+        raise ValueError("gamma, kernel and tasks must have an error below 1e308, got a larger one")
+    return error

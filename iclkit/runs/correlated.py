@@ -102,6 +102,10 @@ def correlated_tokens(
     ValueError, TypeError
         If an argument is outside its range, or n, k or ℓ rounds to 0.
 
+    Notes
+    -----
+    Source: eq-corr-kernel in the book, and eq-corr-icl and eq-corr-idg for the limits.
+
     Examples
     --------
     >>> from iclkit import runs

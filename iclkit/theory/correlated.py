@@ -30,6 +30,8 @@ from iclkit.theory import _equivalent
 
 # What rounding may leave of bounds that a kernel of correlations keeps.
 _ROUNDING = 1e-9
+# And what numbers may be, so that no square of what they make of a context is beyond a float.
+_MOST = 1e60
 
 
 @labelled("correlation", "correlation_test")
@@ -60,7 +62,7 @@ def icl_error(
     lam : float or array
         Ridge λ, at least 0.
     correlation : Correlation
-        The numbers of the kernel in pretraining, each finite, with t₁ = 1; see `ar1`, `stationary`
+        The numbers of the kernel in pretraining, at most 1e60, with t₁ = 1; see `ar1`, `stationary`
         and, of a context of finite length, `iclkit.data.correlation`.
     correlation_test : Correlation, optional
         Those of the test contexts; by default those of pretraining. Independent tokens are
@@ -77,7 +79,8 @@ def icl_error(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1 and k₁ ≥ k₀².
+        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1, k₁ ≥ k₀², and k₁ = 0
+        where k₀ is.
 
     Notes
     -----
@@ -127,7 +130,7 @@ def idg_error(
     lam : float or array
         Ridge λ, at least 0.
     correlation : Correlation
-        The numbers of the kernel in pretraining, each finite, with t₁ = 1; see `ar1`, `stationary`
+        The numbers of the kernel in pretraining, at most 1e60, with t₁ = 1; see `ar1`, `stationary`
         and, of a context of finite length, `iclkit.data.correlation`.
     correlation_test : Correlation, optional
         Those of the test contexts; by default those of pretraining. Independent tokens are
@@ -144,7 +147,8 @@ def idg_error(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1 and k₁ ≥ k₀².
+        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1, k₁ ≥ k₀², and k₁ = 0
+        where k₀ is.
 
     Notes
     -----
@@ -203,9 +207,10 @@ def effective_context(alpha: ArrayLike, rho: ArrayLike, t2: ArrayLike) -> Any:
     """
     alpha, rho = _validate.positive("alpha", alpha), _validate.nonnegative("rho", rho)
     t2 = _validate.nonnegative("t2", t2)
-    if np.any(t2 < 1):
-        raise ValueError(f"t2 must be at least 1, got {t2[t2 < 1].flat[0]}")
-    return (alpha * ((1 + rho) / (rho + t2)))[()]
+    less = t2 < 1 - _ROUNDING
+    if np.any(less):
+        raise ValueError(f"t2 must be at least 1, got {t2[less].flat[0]}")
+    return (alpha * ((1 + rho) / (rho + np.maximum(t2, 1))))[()]
 
 
 def ar1(a: float, *, query: bool = False) -> Correlation:
@@ -323,12 +328,14 @@ def _seen(name: str, correlation: Any, alpha: Any, rho: Any) -> tuple[Any, Any, 
     )
     if not abs(t1 - 1) <= _ROUNDING:
         raise ValueError(f"t1 of {name} must be 1, got {t1}")
-    if not 1 - _ROUNDING <= t2 < np.inf:
-        raise ValueError(f"t2 of {name} must be finite and at least 1, got {t2}")
-    if not 0 <= k0 < np.inf:
-        raise ValueError(f"k0 of {name} must be finite and at least 0, got {k0}")
-    if not k0**2 * (1 - _ROUNDING) <= k1 < np.inf:
-        raise ValueError(f"k1 of {name} must be finite and at least k0² = {k0**2}, got {k1}")
+    if not 1 - _ROUNDING <= t2 <= _MOST:
+        raise ValueError(f"t2 of {name} must be between 1 and {_MOST:g}, got {t2}")
+    if not 0 <= k0 <= _MOST:
+        raise ValueError(f"k0 of {name} must be between 0 and {_MOST:g}, got {k0}")
+    if not k0**2 * (1 - _ROUNDING) <= k1 <= _MOST:
+        raise ValueError(f"k1 of {name} must be between k0² = {k0**2} and {_MOST:g}, got {k1}")
+    if k0 == 0 < k1:
+        raise ValueError(f"k1 of {name} must be 0 where k0 is, of an independent query, got {k1}")
     across = max(k1 - k0**2, 0.0)  # the variance of kᵀx̃, of what the query doesn't explain
     return (rho + t2) / alpha, k0 / alpha, (across + rho * k0) / alpha / alpha
 

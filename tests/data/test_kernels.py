@@ -162,6 +162,13 @@ def test_it_keeps_to_the_library_of_its_arrays(xp):
         assert one == pytest.approx(other, rel=1e-13)
 
 
+def test_an_error_beyond_all_numbers_is_refused():
+    huge = 1e75 * np.ones((2, 2))
+    for gamma in (1e75, 1e-75):
+        with pytest.raises(ValueError, match="^gamma, kernel and tasks must have an error below"):
+            correlated_error(gamma * np.ones((2, 3)), 2, 0.1, 1e75 * np.eye(2), tasks=huge)
+
+
 # Kernels that are none ------------------------------------------------------------------------
 
 GOOD = kernel("exponential(2)", 3, query=True)

@@ -175,6 +175,15 @@ def test_properties(a, tau, kappa, alpha, rho, lam):
     assert with_it <= without * (1 + 1e-12)
 
 
+def test_rounding_is_no_lack_of_variance():
+    """A kernel of estimated correlations, whose diagonal is 1 but for the last digits."""
+    numbers = Correlation(1 - 1e-15, 1 - 1e-15, 0.0, 0.0)
+    for error in (correlated.icl_error, correlated.idg_error):
+        found, expected = (error(**POINT, correlation=one) for one in (numbers, INDEPENDENT))
+        assert found == pytest.approx(expected, rel=1e-13)
+    assert correlated.effective_context(4.0, 0.01, numbers.t2) == 4.0
+
+
 def test_the_best_matrix_has_the_least_error():
     """With τ = ∞, a ridge in pretraining can only harm on the tasks of pretraining."""
     on = correlated.ar1(0.8, query=True)
@@ -226,11 +235,15 @@ def test_power_laws_need_a_higher_power_for_a_correlated_query():
     [
         ((1.0, 1.0, 0.0, 0.0), "^correlation must be a Correlation, got tuple"),
         (Correlation(2.0, 4.0, 0.0, 0.0), "^t1 of correlation must be 1, got 2"),
-        (Correlation(1.0, 0.9, 0.0, 0.0), "^t2 of correlation must be finite and at least 1"),
-        (Correlation(1.0, INF, 0.0, 0.0), "^t2 of correlation must be finite and at least 1"),
-        (Correlation(1.0, 2.0, -0.1, 0.0), "^k0 of correlation must be finite and at least 0"),
-        (Correlation(1.0, 2.0, 0.5, 0.2), "^k1 of correlation must be finite and at least k0²"),
-        (Correlation(1.0, 2.0, 0.5, np.nan), "^k1 of correlation must be finite"),
+        (Correlation(1.0, 0.9, 0.0, 0.0), "^t2 of correlation must be between 1 and 1e.60, got 0.9"),
+        (Correlation(1.0, INF, 0.0, 0.0), "^t2 of correlation must be between 1 and 1e.60, got inf"),
+        (Correlation(1.0, 1e80, 0.0, 0.0), "^t2 of correlation must be between 1 and 1e.60"),
+        (Correlation(1.0, 2.0, -0.1, 0.0), "^k0 of correlation must be between 0 and 1e.60"),
+        (Correlation(1.0, 2.0, 1e160, 1e300), "^k0 of correlation must be between 0 and 1e.60"),
+        (Correlation(1.0, 2.0, 0.5, 0.2), "^k1 of correlation must be between k0² = 0.25 and 1e.60"),
+        (Correlation(1.0, 2.0, 1e40, 1e80), "^k1 of correlation must be between k0² = .* and 1e.60"),
+        (Correlation(1.0, 2.0, 0.0, 0.3), "^k1 of correlation must be 0 where k0 is"),
+        (Correlation(1.0, 2.0, 0.5, np.nan), "^k1 of correlation must be between"),
         (Correlation(np.nan, 2.0, 0.5, 1.0), "^t1 of correlation must be 1, got nan"),
         (Correlation(1.0, [1.0, 2.0], 0.5, 1.0), "^t2 of correlation must be a single number"),
     ],
