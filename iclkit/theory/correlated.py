@@ -79,8 +79,8 @@ def icl_error(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1, k₁ ≥ k₀², and k₁ = 0
-        where k₀ is.
+        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1,
+        k₁ ≥ k₀², and k₁ = 0 where k₀ is.
 
     Notes
     -----
@@ -147,8 +147,8 @@ def idg_error(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1, k₁ ≥ k₀², and k₁ = 0
-        where k₀ is.
+        If an argument is outside its range, or no kernel has these numbers: t₂ ≥ 1,
+        k₁ ≥ k₀², and k₁ = 0 where k₀ is.
 
     Notes
     -----
