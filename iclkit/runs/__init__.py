@@ -1,7 +1,7 @@
 """Experiments: one run, many at one point, and many over a grid, resumable.
 
 `one` is a single run, `many` repeats it, or any other measure, until error bars are small, and
-keeps what it has on disk. `looped` is a run whose fit is applied many times, `correlated` one with
+keeps what it has on disk. `looped` is a run whose fit is applied many times, `sequences` one with
 tokens that are correlated over positions. `own` foretells the errors for a list of task vectors.
 """
 

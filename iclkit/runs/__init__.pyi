@@ -1,9 +1,9 @@
 from ._store import load
-from .correlated import correlated_tokens
 from .looped import looped_attention
 from .many import simulate, sweep
 from .one import linear_attention
 from .own import contexts_needed, predict, tokens_needed
+from .sequences import correlated_tokens
 
 __all__ = [
     "contexts_needed", "correlated_tokens", "linear_attention", "load", "looped_attention",
