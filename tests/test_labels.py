@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, finite, flow, limit, loop, streaming, structured
+from iclkit.theory import (
+    bayes,
+    correlated,
+    descent,
+    finite,
+    flow,
+    limit,
+    loop,
+    streaming,
+    structured,
+)
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
@@ -21,6 +31,7 @@ POINT = RATIO | {"rho": 0.3, "lam": 0.2}
 OTHER = {"alpha_test": 3.0, "rho_test": 0.5}
 CONTEXT = {"alpha": 2.0, "rho": 0.3}
 STREAM = {"batch": 5, "d": 4, "ell": 7, "rho": 0.3}
+KERNEL = correlated.ar1(0.5, query=True)
 BROADCASTING = {
     theory.stieltjes: ({"x": 0.4, "kappa": 0.6}, {}),
     theory.effective_ridge: (POINT, {}),
@@ -46,6 +57,9 @@ BROADCASTING = {
     loop.saturation: (CONTEXT | {"nu2": 0.3}, {}),
     loop.critical_samples: (CONTEXT, {"ridge": "best"}),
     loop.instability: (POINT, {}),
+    correlated.icl_error: (POINT | OTHER, {"correlation": KERNEL}),
+    correlated.idg_error: (POINT | OTHER, {"correlation": KERNEL}),
+    correlated.effective_context: (CONTEXT | {"t2": 1.5}, {}),
     flow.icl_error: ({"t": 0.4} | POINT | OTHER, {"part": "mean"}),
     flow.idg_error: ({"t": 0.4} | POINT | OTHER, {"part": "variance"}),
     flow.train_loss: ({"t": 0.4} | POINT, {}),
@@ -67,7 +81,17 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (limit, finite, bayes, structured, descent, flow, loop, streaming)
+        for module in (
+            limit,
+            finite,
+            bayes,
+            structured,
+            correlated,
+            descent,
+            flow,
+            loop,
+            streaming,
+        )  # fmt: skip
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))

@@ -2,9 +2,10 @@
 
 The errors of the fitted Γ* and their optima are names of this room: `icl_error` and those beside
 it. They are in `limit`, and their first order in 1/d is in `finite`; `structured` says more of
-tasks that have a law of `iclkit.data.laws`, `flow` what the errors are while training goes on, and
-`loop` what becomes of a fit that is applied many times to its context; `streaming` is training on
-fresh contexts at every step, at finite sizes. `bayes` has the estimators to compare with, and
+tasks that have a law of `iclkit.data.laws`, `correlated` what the errors are where the tokens of a
+context are correlated, `flow` what they are while training goes on, and `loop` what becomes of a
+fit that is applied many times to its context; `streaming` is training on fresh contexts at every
+step, at finite sizes. `bayes` has the estimators to compare with, and
 `descent` what layers of linear attention can do with one context; in `nonparametric` tasks are
 functions on an interval. Read `limit` first; the others stand alone.
 
