@@ -1,0 +1,35 @@
+"""Random trigram models: what counts, a low-rank fit and a Transformer lose on new text.
+
+A point of the first file takes twenty runs of a second or less, one of the second five networks.
+"""
+
+import xarray as xr
+
+from iclkit.runs import sweep
+from iclkit.trained.ngrams import counted_trigrams, trained_trigrams
+
+sweep(
+    counted_trigrams,
+    {"kind": ["arbitrary", "shared"], "V": 8, "N": [100, 300, 1000, 3000, 10_000, 30_000]},
+    "book/data/counting-n-grams.nc",
+    name="counted_trigrams",
+    seed=101,
+    runs=(20, 20),
+)
+
+points = [
+    *(("shared", V, 30_000) for V in (4, 8, 16, 32)),
+    *(("arbitrary", V, 30_000) for V in (8, 32)),
+]
+columns = {
+    name: xr.DataArray(list(column), dims="point")
+    for name, column in zip(("kind", "V", "N"), zip(*points, strict=True), strict=True)
+}
+sweep(
+    trained_trigrams,
+    columns | {"depth": 2, "heads": 4, "width": 32, "length": 16, "size": 32, "steps": 2000},
+    "book/data/counting-n-grams-networks.nc",
+    name="trained_trigrams",
+    seed=102,
+    runs=(5, 5),
+)
