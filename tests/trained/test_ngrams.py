@@ -1,6 +1,7 @@
 """Random language models of order three, and what learns them."""
 
 import jax
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -58,6 +59,13 @@ def test_stationary_law_stays_and_is_seen():
     assert np.abs(seen - pairs).max() < 0.02  # ten standard errors of independent letters
 
 
+def test_law_that_is_not_reached_is_refused():
+    """A letter is left so seldom that every mixture of two texts of one letter looks stationary."""
+    rows = np.tile([[1 - 1e-14, 1e-14], [2e-14, 1 - 2e-14]], (2, 1, 1))
+    with pytest.raises(ValueError, match="reached in 10,000"):
+        ngrams.stationary(rows)
+
+
 def test_text_follows_its_rows():
     rows, text, _ = drawn(N=40_000, seed=1)
     counts = ngrams.count(text, 4)
@@ -101,6 +109,40 @@ def test_expected_divergence_is_an_integral(visits, V, lam):
     )
     found = ngrams.expected_divergence(visits, V, lam)
     assert found == pytest.approx(V * (low + high), abs=1e-9)
+
+
+def precise(visits, V, lam):
+    """The sum of beta-binomial terms as it stands, in sixty digits."""
+    with mpmath.workdps(60):
+        lam, total, rising = mpmath.mpf(lam), visits + V * mpmath.mpf(lam), mpmath.rf
+        terms = [
+            mpmath.binomial(visits, k) * rising(lam, k) * rising((V - 1) * lam, visits - k)
+            * (k + lam) / total * mpmath.log((k + lam) / total)
+            for k in range(visits + 1)
+        ]  # fmt: skip
+        entropy = mpmath.digamma(lam + 1) - mpmath.digamma(V * lam + 1)
+        return float(entropy - V * mpmath.fsum(terms) / rising(V * lam, visits))
+
+
+@pytest.mark.parametrize("lam", [1e-6, 0.5, 40.0, 1e5, 1e12])
+@pytest.mark.parametrize("visits, V", [(0, 2), (7, 5), (60, 32), (2000, 8)])
+def test_expected_divergence_keeps_its_digits(visits, V, lam):
+    found = ngrams.expected_divergence(visits, V, lam)
+    assert found == pytest.approx(precise(visits, V, lam), rel=1e-9, abs=1e-17)
+
+
+@pytest.mark.parametrize("lam", [1e-6, 0.5, 1e5, 1e12])
+@pytest.mark.parametrize("scale", [0, 1, 1e6, 1e12])
+def test_posterior_divergence_keeps_its_digits(scale, lam):
+    counts = scale * np.arange(8.0).reshape(2, 2, 2)
+    with mpmath.workdps(60):
+        alphas = [n + mpmath.mpf(lam) for n in counts[1, 0]]
+        total, psi = mpmath.fsum(alphas), mpmath.digamma
+        expected = mpmath.fsum(
+            a / total * (psi(a + 1) - psi(total + 1) - mpmath.log(a / total)) for a in alphas
+        )
+    found = ngrams.posterior_divergence(counts, lam)[1, 0]
+    assert found == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_expected_divergence_costs_its_parameters():
@@ -197,6 +239,24 @@ def test_learning_stops_where_held_out_text_is_foretold_worse():
         ngrams.learn(network, params, text, held, adamw(9, 1e30, decay=1e30), 9, **point)
 
 
+@pytest.mark.parametrize("name, text", [("text", [0, 1, -1]), ("held", [0, 1, 3])])
+def test_learning_refuses_letters_that_a_network_has_not(name, text):
+    """Indices of arrays would wrap around or be cut, without a word."""
+    network, params = small(depth=1)
+    texts = {"text": np.tile([0, 1, 2], 9), "held": np.tile([0, 1, 2], 9), name: np.tile(text, 9)}
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        ngrams.learn(network, params, **texts, optimiser=adamw(2, 1e-2), steps=2,
+                     key=jax.random.key(1), shape=(2, 6))  # fmt: skip
+
+
+def test_learning_refuses_windows_without_places():
+    network, params = small(depth=1)
+    text = np.tile([0, 1, 2], 9)
+    with pytest.raises(ValueError, match="^shape must"):
+        ngrams.learn(network, params, text, text, adamw(2, 1e-2), 2,
+                     key=jax.random.key(1), shape=(2, 7))  # fmt: skip
+
+
 # Trials ---------------------------------------------------------------------------------------
 
 
@@ -238,6 +298,7 @@ POINT = {"kind": "shared", "V": 8, "N": 1000}
         (lambda: ngrams.smooth(COUNTS / 2, 1.0), "counts"),
         (lambda: ngrams.smooth(COUNTS, 0.0), "lam"),
         (lambda: ngrams.tune(COUNTS, np.ones((2, 2, 2))), "held"),
+        (lambda: ngrams.tune(COUNTS, 0 * COUNTS), "held"),
         (lambda: ngrams.low_rank(0 * COUNTS, 1, RNG), "counts"),
         (lambda: ngrams.low_rank(COUNTS, 1, RNG, ridge=0.0), "ridge"),
         (lambda: ngrams.low_rank(COUNTS, 1, RNG, starts=0), "starts"),
