@@ -1,3 +1,3 @@
-from . import attention, depth, interpolation, ngrams, prompts, train, trials
+from . import attention, depth, interpolation, loops, ngrams, prompts, train, trials
 
-__all__ = ["attention", "depth", "interpolation", "ngrams", "prompts", "train", "trials"]
+__all__ = ["attention", "depth", "interpolation", "loops", "ngrams", "prompts", "train", "trials"]

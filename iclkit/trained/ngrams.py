@@ -500,9 +500,9 @@ def expected_divergence(visits: int, V: int, lam: float) -> float:
     return float(V * np.sum(weights * found * (_excess(k + lam) - _excess(total))))
 
 
-def _excess(x: Any) -> np.ndarray:
+def _excess(x: Any) -> Any:
     """Return ψ(x + 1) − log x, by its asymptotic series where the two terms cancel."""
-    x, far = np.asarray(x), 1 / np.maximum(x, 50)
+    far = 1 / np.maximum(x, 50)
     series = far / 2 - far**2 / 12 * (1 - far**2 / 10 * (1 - 10 * far**2 / 21))
     return np.where(x < 50, digamma(x + 1) - np.log(x), series)
 
