@@ -1,5 +1,6 @@
-from . import attention, depth, interpolation, loops, prompts, streams, train, trials
+from . import attention, depth, interpolation, loops, ngrams, prompts, streams, train, trials
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "prompts", "streams", "train", "trials",
+    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "streams", "train",
+    "trials",
 ]  # fmt: skip
