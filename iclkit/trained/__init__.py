@@ -1,7 +1,7 @@
 """Networks that are trained, with JAX: an extra, ``pip install "iclkit[train]"``.
 
-`prompts` are what networks learn from, `attention` and `depth` what they are, `train` fits them,
-`interpolation` finds what they can learn by heart, and `trials` are the experiments that put all
+`prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train` fits
+them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that put all
 that together. Read them in this order.
 """
 

@@ -1,3 +1,3 @@
-from . import attention, depth, interpolation, prompts, train, trials
+from . import attention, depth, interpolation, prompts, stacks, train, trials
 
-__all__ = ["attention", "depth", "interpolation", "prompts", "train", "trials"]
+__all__ = ["attention", "depth", "interpolation", "prompts", "stacks", "train", "trials"]

@@ -48,6 +48,7 @@ from iclkit.trained.train import adamw, fit
 
 if TYPE_CHECKING:  # one trial imports it, so that a change of it concerns no chapter but its own
     from iclkit.trained.depth import Layers
+    from iclkit.trained.stacks import Means, Stack
 
 Measure = Callable[[Seed], dict[str, Any]]
 
@@ -567,6 +568,7 @@ def trained_depth(
 @_same
 def _layers(layers: str, depth: int) -> Layers:
     from iclkit.trained.depth import Layers
+    from iclkit.trained.stacks import Means, Stack
 
     return Layers(layers, depth)
 
@@ -718,3 +720,157 @@ def _rotations(seed: np.random.SeedSequence, directions: int) -> np.ndarray:
         return rng.choice([-1.0, 1.0], (4096, 1, 1))
     turns: np.ndarray = ortho_group.rvs(directions, size=4096, random_state=rng)
     return turns
+
+
+# Deep stacks ----------------------------------------------------------------------------------
+
+
+@_trial
+def untrained_stack(
+    *, plan: str, branch: str, depth: int, width: int, d: int = 8, size: int = 16
+) -> Measure:
+    """Measure what changes of the weights do to a random stack, and how gradients are balanced.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        See `trained_attention`.
+    plan, branch : str
+        See `iclkit.trained.stacks.shares` and `iclkit.trained.stacks.Stack`. For "admin" shares
+        are those that one pass over the inputs finds.
+    depth, width, d, size : int
+        Blocks, their width, the dimension of inputs, and inputs; each at least 1. Attention has
+        eight tokens an input, other branches one.
+
+    Returns
+    -------
+    dict
+        The logarithms `log_noise` and `log_step` of the mean squared change of the output over
+        the square of a small relative change of every weight, for Gaussian noise and for a first
+        step of Adam on the mean squared error, in which every weight changes as much; and of the
+        largest over the smallest gradient of a block, `log_imbalance`, and the last over the first,
+        `log_trend`.
+
+    Notes
+    -----
+    Source: eq-ds-change, eq-ds-gradient in the book.
+
+    Examples
+    --------
+    >>> import math
+    >>> from iclkit.trained import stacks, trials
+    >>> point = {"plan": "even", "branch": "relu", "depth": 4, "width": 256}
+    >>> found = trials.untrained_stack(0, **point)
+    >>> expected = stacks.output_change(stacks.shares("even", 4), branch="relu")
+    >>> print(round(math.exp(found["log_noise"]), 2), expected)
+    1.6 1.6
+    """
+    stack, draw, d, width, share = _stacked(plan, branch, d, width, depth)
+    size = _validate.count("size", size)
+
+    def measure(seed: Seed) -> dict[str, Any]:
+        initial, key, noise = _keys(backend.child_seed(seed, 0), 3)
+        inputs, targets = draw(key, (size,))
+        params = stack.init(initial, d, width, share)
+        if plan == "admin":
+            params |= stack.weigh(stack.profiled_shares(params, inputs))
+        squares, added, stepped = compiled(_disturbed(stack))(params, inputs, targets, noise)
+        ratio = jnp.log(squares.max() / squares.min())
+        return {
+            "log_noise": jnp.log(added),
+            "log_step": jnp.log(stepped),
+            "log_imbalance": ratio / 2,
+            "log_trend": jnp.log(squares[-1] / squares[0]) / 2,
+        }
+
+    return measure
+
+
+@_same
+def _disturbed(stack: Stack) -> Any:
+    def disturbed(params: Any, inputs: Any, targets: Any, key: jax.Array) -> tuple[Any, ...]:
+        blocks = params["blocks"]
+
+        def loss(blocks: Any) -> Any:
+            return jnp.mean((stack.predict(params | {"blocks": blocks}, inputs) - targets) ** 2)
+
+        def change(direction: Any) -> Any:
+            def output(blocks: Any) -> Any:
+                return stack.output(params | {"blocks": blocks}, inputs)
+
+            return jnp.mean(jax.jvp(output, (blocks,), (direction,))[1] ** 2)
+
+        gradient = jax.grad(loss)(blocks)
+        squares = sum(jnp.sum(leaf**2, axis=(1, 2)) for leaf in jax.tree.leaves(gradient))
+        scale = jax.tree.leaves(blocks)[0].shape[-1] ** -0.5
+        keys = dict(zip(blocks, jax.random.split(key, len(blocks)), strict=True))
+        noise = {n: scale * jax.random.normal(keys[n], leaf.shape) for n, leaf in blocks.items()}
+        step = jax.tree.map(lambda leaf: -scale * jnp.sign(leaf), gradient)
+        return squares, change(noise), change(step)
+
+    return disturbed
+
+
+def _stacked(
+    plan: str, branch: str, d: int, width: int, depth: int
+) -> tuple[Stack, Means, int, int, np.ndarray]:
+    from iclkit.trained.stacks import Means, Stack, shares  # no chapter but its own needs it
+
+    share = shares(plan, depth)
+    stack = Stack(branch, "pre" if plan.startswith("pre") else "post")
+    d, width = _counts(d=d, width=width)
+    return stack, Means(d, 8 if branch == "attention" else 1), d, width, share
+
+
+@_trial
+def trained_stack(
+    *, plan: str, branch: str, depth: int, width: int, steps: int, rate: float, d: int = 8,
+    size: int = 32,
+) -> Measure:  # fmt: skip
+    """Train a stack with Adam at a constant rate, from the first step on.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        See `trained_attention`. At all rates, and for all plans of one branch, a seed has the same
+        initial matrices and the same inputs.
+    plan, branch, depth, width, d
+        See `untrained_stack`.
+    steps, rate
+        See `iclkit.trained.train.adamw`; gradients are not cut, and weights don't decay.
+    size : int
+        New inputs at each step, at least 1.
+
+    Returns
+    -------
+    dict
+        `loss`, the mean squared error in the last tenth of the steps, over the variance of the
+        target; and `log_imbalance` of `untrained_stack`, at the start.
+
+    Examples
+    --------
+    >>> from iclkit.trained import trials
+    >>> point = {"plan": "even", "branch": "relu", "depth": 2, "width": 8, "rate": 0.01}
+    >>> trials.trained_stack(0, **point, steps=300)["loss"] < 0.5
+    True
+    """
+    stack, draw, d, width, share = _stacked(plan, branch, d, width, depth)
+    size, optimiser = (
+        _validate.count("size", size),
+        adamw(steps, rate, schedule="constant", decay=0.0, clip=np.inf),
+    )
+
+    def measure(seed: Seed) -> dict[str, Any]:
+        initial, key, noise = _keys(backend.child_seed(seed, 0), 3)
+        inputs, targets = draw(noise, (size,))
+        params = stack.init(initial, d, width, share)
+        if plan == "admin":
+            params |= stack.weigh(stack.profiled_shares(params, inputs))
+        squares, *_ = compiled(_disturbed(stack))(params, inputs, targets, noise)
+        _, losses = _fit(stack.predict, params, draw, optimiser, steps, size, key)
+        return {
+            "loss": losses[-max(steps // 10, 1) :].mean(),
+            "log_imbalance": jnp.log(squares.max() / squares.min()) / 2,
+        }
+
+    return measure
