@@ -1,8 +1,8 @@
 """Networks that are trained, with JAX: an extra, ``pip install "iclkit[train]"``.
 
-`prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train` fits
-them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that put all
-that together. Read them in this order.
+`prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
+fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
+put all that together. Read them in this order.
 """
 
 import lazy_loader

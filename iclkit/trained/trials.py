@@ -568,7 +568,6 @@ def trained_depth(
 @_same
 def _layers(layers: str, depth: int) -> Layers:
     from iclkit.trained.depth import Layers
-    from iclkit.trained.stacks import Means, Stack
 
     return Layers(layers, depth)
 
@@ -832,7 +831,7 @@ def trained_stack(
     Parameters
     ----------
     seed : int or numpy.random.SeedSequence
-        See `trained_attention`. At all rates, and for all plans of one branch, a seed has the same
+        See `trained_attention`. For all rates, and all plans of a branch, a seed has the same
         initial matrices and the same inputs.
     plan, branch, depth, width, d
         See `untrained_stack`.
@@ -855,10 +854,8 @@ def trained_stack(
     True
     """
     stack, draw, d, width, share = _stacked(plan, branch, d, width, depth)
-    size, optimiser = (
-        _validate.count("size", size),
-        adamw(steps, rate, schedule="constant", decay=0.0, clip=np.inf),
-    )
+    size = _validate.count("size", size)
+    optimiser = adamw(steps, rate, schedule="constant", decay=0.0, clip=np.inf)
 
     def measure(seed: Seed) -> dict[str, Any]:
         initial, key, noise = _keys(backend.child_seed(seed, 0), 3)
