@@ -9,44 +9,28 @@ same function at the start and should fail as it does; a first run, of a seed of
 it need not.
 """
 
-from iclkit._types import Seed
 from iclkit.runs import sweep
-from iclkit.trained.stacks import PLANS
-from iclkit.trained.trials import trained_stack, untrained_stack
-
-
-def compared(seed: Seed, *, branch: str, rate: float, width: int, steps: int) -> dict[str, float]:
-    """Train a stack of every plan from the same matrices on the same inputs."""
-    plans = PLANS if branch == "relu" else ("post", "pre", "admin", "pre-heavy")
-    found: dict[str, float] = {}
-    for plan in plans:
-        one = trained_stack(
-            seed, plan=plan, branch=branch, depth=24, width=width, steps=steps, rate=rate
-        )
-        found |= {f"{name}_{plan}": value for name, value in one.items()}
-    return found
-
+from iclkit.trained.trials import trained_stacks, untrained_stacks
 
 sweep(
-    untrained_stack,
-    {
-        "plan": ["post", "pre", "admin", "even"], "branch": ["relu", "attention"], "width": 32,
-        "depth": [2, 4, 8, 16, 32, 64, 128],
-    },
+    untrained_stacks,
+    {"branch": ["relu", "attention"], "width": 32, "depth": [2, 8, 32, 128]},
     "book/data/deep-stacks-random.nc",
-    name="untrained_stack",
+    name="untrained_stacks",
     seed=1,
     runs=(20, 20),
-)  # fmt: skip
+    workers=1,
+)
 for branch, rates, runs, sizes in (
-    ("relu", [0.003, 0.01, 0.03], 8, {"width": 32, "steps": 400}),
-    ("attention", [0.003, 0.01], 5, {"width": 16, "steps": 300}),
+    ("relu", [0.003, 0.01, 0.03], 6, {"width": 32, "size": 32}),
+    ("attention", [0.003, 0.01], 5, {"width": 16, "size": 16}),
 ):
     sweep(
-        compared,
-        {"branch": branch, "rate": rates} | sizes,
+        trained_stacks,
+        {"branch": branch, "rate": rates, "depth": 24, "steps": 300} | sizes,
         f"book/data/deep-stacks-{branch}.nc",
-        name="trained_stack of every plan",
+        name="trained_stacks",
         seed=1,
         runs=(runs, runs),
+        workers=1,  # what is compiled serves all runs
     )

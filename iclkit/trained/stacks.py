@@ -26,7 +26,6 @@ BRANCHES = {
     "attention": ("query", "key", "value"),
 }
 PLANS = ("post", "pre", "admin", "even", "pre-heavy", "uneven-light", "uneven-heavy")
-PLACEMENTS = ("post", "pre")
 _EPSILON = 1e-12  # under the root of a normalisation
 _STRONG = 0.95  # of a pair of blocks, what the stronger one has in the uneven plans
 
@@ -51,7 +50,7 @@ def shares(plan: str, depth: int) -> np.ndarray:
     -------
     numpy.ndarray of shape (L,)
         Between 0 and 1. For "admin" it is what profiling finds if branches keep lengths; what it
-        finds for given weights is in `profiled_shares`.
+        finds for given weights is by `Stack.profile`.
 
     Raises
     ------
@@ -79,10 +78,10 @@ def shares(plan: str, depth: int) -> np.ndarray:
     return np.tile([2 * level * (1 - _STRONG), 2 * level * _STRONG], depth // 2)
 
 
-def _shares(value: ArrayLike) -> np.ndarray:
-    found = _validate.real("shares", value)
+def _shares(name: str, value: ArrayLike) -> np.ndarray:
+    found = _validate.real(name, value)
     if found.ndim != 1 or found.size == 0 or not np.all((found > 0) & (found < 1)):
-        raise ValueError(f"shares must be at least one number between 0 and 1, got {value!r}")
+        raise ValueError(f"{name} must be at least one number between 0 and 1, got {value!r}")
     return found
 
 
@@ -114,7 +113,7 @@ def imbalance(shares: ArrayLike) -> float:
     >>> [round(stacks.imbalance(stacks.shares(plan, 24)), 2) for plan in ("post", "pre")]
     [1.0, 3.54]
     """
-    found = _shares(shares)
+    found = _shares("shares", shares)
     return float(np.sqrt(found.max() / found.min()))
 
 
@@ -189,7 +188,7 @@ def output_change(shares: ArrayLike, *, branch: str = "linear", noise: float = 0
     pre 2.816
     even 0.96
     """
-    found = _shares(shares)
+    found = _shares("shares", shares)
     branch = _validate.choice("branch", branch, ("linear", "relu"))
     noise = _validate.scalar(_validate.nonnegative, "noise", noise)
     matrices = len(BRANCHES[branch])
@@ -237,7 +236,7 @@ def mean_output_change(shares: ArrayLike, width: int) -> float:
     >>> [round(stacks.mean_output_change(half, width)) for width in (32, 128, 100_000)]
     [416, 94, 64]
     """
-    found, width = _shares(shares), _validate.count("width", width, least=3)
+    found, width = _shares("shares", shares), _validate.count("width", width, least=3)
     change = 0.0
     for share in found:
         # |√(1-β) u + √β W u|²/β is χ² with m degrees of freedom, off centre: a Poisson mixture.
@@ -284,15 +283,13 @@ class Stack:
     branch : {"linear", "relu", "attention"}
         A matrix; two with a ReLU between them; or softmax attention with one head, in which all
         tokens see all.
-    placement : {"post", "pre"}
-        Whether the sum of skip and branch is normalised, or what enters the branch.
 
     Examples
     --------
     >>> import jax
     >>> from iclkit.trained import stacks
-    >>> stack = stacks.Stack("relu", "pre")
-    >>> params = stack.init(jax.random.key(0), 4, 8, stacks.shares("pre", 3))
+    >>> stack = stacks.Stack("relu")
+    >>> params = stack.init(jax.random.key(0), 4, 8, 3) | stacks.weigh("pre", 3)
     >>> print(params["blocks"]["inner"].shape, params["gain"].round(3))  # Pre-LN as it is written
     (3, 8, 8) [1. 1. 1.]
     >>> stack.predict(params, jax.numpy.ones((5, 2, 4))).shape
@@ -300,21 +297,17 @@ class Stack:
     """
 
     branch: str
-    placement: str
 
     def __post_init__(self) -> None:
-        """Check the attributes."""
+        """Check the attribute."""
         _validate.choice("branch", self.branch, tuple(BRANCHES))
-        _validate.choice("placement", self.placement, PLACEMENTS)
 
-    def init(self, key: jax.Array, d: int, width: int, shares: ArrayLike) -> dict[str, Any]:
-        """Draw parameters for tokens of dimension d, and weigh the branches by their shares."""
+    def init(self, key: jax.Array, d: int, width: int, depth: int) -> dict[str, Any]:
+        """Draw the matrices for tokens of dimension d; `weigh` adds how they are put together."""
         d, width = _validate.count("d", d), _validate.count("width", width)
-        weighed = self.weigh(shares)
-        names = BRANCHES[self.branch]
+        names, shape = BRANCHES[self.branch], (_validate.count("depth", depth), width, width)
         first, last, *keys = jax.random.split(key, 2 + len(names))
-        shape = (len(weighed["skip"]), width, width)
-        return weighed | {
+        return {
             "first": jax.random.normal(first, (d, width)) / d**0.5,
             "last": jax.random.normal(last, (width,)) / width**0.5,
             "blocks": {
@@ -323,46 +316,77 @@ class Stack:
             },
         }
 
-    def weigh(self, shares: ArrayLike) -> dict[str, Any]:
-        """Return what skips and branches are multiplied by; constants, which are not trained."""
-        found = _shares(shares)
-        if self.placement == "post":
-            return {"skip": jnp.sqrt(1 - found), "gain": jnp.sqrt(found)}
-        before = np.concatenate([[1.0], np.cumprod(1 / (1 - found))[:-1]])
-        gain = np.sqrt(before * found / (1 - found))
-        return {"skip": jnp.ones(len(found)), "gain": jnp.asarray(gain)}
-
     def output(self, params: dict[str, Any], inputs: Any) -> Any:
         """Compute the normalised output, (n, t, m), from inputs of shape (n, t, d)."""
-        branch, pre = _APPLY[self.branch], self.placement == "pre"
-        constants = jax.lax.stop_gradient((params["skip"], params["gain"]))
+        inside, *weights = jax.lax.stop_gradient([params[n] for n in ("inside", "skip", "gain")])
 
         def block(x: Any, about: Any) -> tuple[Any, None]:
-            weights, (skip, gain) = about
-            new = skip * x + gain * branch(weights, _normalise(x) if pre else x)
-            return (new if pre else _normalise(new)), None
+            matrices, skip, gain = about
+            branch = _APPLY[self.branch](matrices, jnp.where(inside, _normalise(x), x))
+            new = skip * x + gain * branch
+            return jnp.where(inside, new, _normalise(new)), None
 
         start = _normalise(inputs.astype(params["first"].dtype) @ params["first"])
-        return _normalise(jax.lax.scan(block, start, (params["blocks"], constants))[0])
+        return _normalise(jax.lax.scan(block, start, (params["blocks"], *weights))[0])
 
     def predict(self, params: dict[str, Any], inputs: Any) -> Any:
         """Read n numbers off the last tokens."""
         return self.output(params, inputs)[:, -1] @ params["last"]
 
-    def profiled_shares(self, params: dict[str, Any], inputs: Any) -> np.ndarray:
+    def profile(self, params: dict[str, Any], inputs: Any) -> np.ndarray:
         """Return the shares that one pass with equal skips and branches leads to.
 
         That is our reading of an adaptive initialisation: it takes the mean squares v of the
         branches, and makes the square of a skip weight what has been added up before, 1 + Σ v.
         """
 
-        def block(x: Any, weights: Any) -> tuple[Any, Any]:
-            found = _APPLY[self.branch](weights, x)
+        def block(x: Any, matrices: Any) -> tuple[Any, Any]:
+            found = _APPLY[self.branch](matrices, x)
             return _normalise(x + found), jnp.mean(found**2)
 
         _, squares = jax.lax.scan(block, _normalise(inputs @ params["first"]), params["blocks"])
         added = np.cumsum(np.asarray(squares))
         return np.asarray(1 / (2 + np.concatenate([[0.0], added[:-1]])))
+
+
+def weigh(plan: str, depth: int, profile: ArrayLike | None = None) -> dict[str, Any]:
+    """Weigh skips and branches of a stack, and say where normalisation stands.
+
+    Parameters
+    ----------
+    plan : str
+        See `shares`.
+    depth : int
+        Number of blocks L, at least 1.
+    profile : array of shape (L,), optional
+        Shares to take in place of those of the plan, such as `Stack.profile` finds.
+
+    Returns
+    -------
+    dict
+        `skip` and `gain` of shape (L,), and `inside`, 1 if what enters a branch is normalised and
+        0 if the sum is. They are constants of a `Stack`, which are not trained.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> from iclkit.trained import stacks
+    >>> skip, gain, inside = stacks.weigh("post", 2).values()
+    >>> print(skip.round(3), gain.round(3), inside)
+    [0.707 0.707] [0.707 0.707] 0.0
+    """
+    found = shares(plan, depth)
+    if profile is not None:
+        found = _validate.array("profile", _shares("profile", profile), found.shape)
+    if not plan.startswith("pre"):
+        return {"skip": jnp.sqrt(1 - found), "gain": jnp.sqrt(found), "inside": jnp.zeros(())}
+    before = np.concatenate([[1.0], np.cumprod(1 / (1 - found))[:-1]])
+    gain = jnp.asarray(np.sqrt(before * found / (1 - found)))
+    return {"skip": jnp.ones(depth), "gain": gain, "inside": jnp.ones(())}
 
 
 @jax.tree_util.register_dataclass

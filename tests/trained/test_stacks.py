@@ -1,0 +1,223 @@
+"""Deep stacks: shares, what follows from them, and networks that follow it."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from iclkit.trained import stacks
+from iclkit.trained.trials import trained_stack, untrained_stack
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_shares_are_those_of_the_wirings():
+    """Pre-LN adds branches of length one to a sum, and the others share a sum by their names."""
+    skip, gain = stacks.Stack("relu", "pre").weigh(stacks.shares("pre", 50)).values()
+    np.testing.assert_allclose(skip, 1)
+    np.testing.assert_allclose(gain, 1)
+    np.testing.assert_array_equal(stacks.shares("admin", 50), stacks.shares("pre", 50))
+    assert stacks.shares("post", 50).sum() == stacks.shares("pre-heavy", 50).sum() == 25
+    assert stacks.shares("uneven-heavy", 50).sum() == pytest.approx(25)
+    even, uneven = (stacks.shares(plan, 50).sum() for plan in ("even", "uneven-light"))
+    assert even == pytest.approx(50 / 51) and uneven == pytest.approx(50 / 51)
+    assert stacks.imbalance(stacks.shares("uneven-light", 50)) == pytest.approx(19**0.5)
+
+
+@pytest.mark.parametrize("rho", [-0.9, -0.3, 0.0, 0.5, 0.95])
+def test_relu_kernel_is_the_integral(rho):
+    def inner(x):  # E max(rho x + sqrt(1 - rho^2) h, 0)
+        mean, scale = rho * x, (1 - rho**2) ** 0.5
+        return scale * stats.norm.pdf(mean / scale) + mean * stats.norm.cdf(mean / scale)
+
+    found, _ = integrate.quad(lambda x: 2 * x * inner(x) * stats.norm.pdf(x), 0, 40, epsabs=1e-12)
+    assert stacks.relu_kernel(rho) == pytest.approx(found, abs=1e-10)
+
+
+def test_small_noise_is_a_sum_of_shares():
+    share = np.random.default_rng(0).uniform(0.05, 0.9, 12)
+    assert stacks.output_change(share) == pytest.approx(share.sum())
+    for noise in (1e-2, 1e-3):  # of relative order δ² for one matrix, and of δ with a kink
+        linear = stacks.output_change(share, noise=noise)
+        assert linear == pytest.approx(share.sum(), rel=10 * noise**2)
+        relu = stacks.output_change(share, branch="relu", noise=noise)
+        assert relu == pytest.approx(2 * share.sum(), rel=10 * noise)
+    product = np.prod(1 / np.sqrt(1 + share * 0.3**2))
+    assert stacks.output_change(share, noise=0.3) == pytest.approx(2 * (1 - product) / 0.09)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("width", [3, 16, 200])
+def test_mean_change_has_the_moments_of_a_noncentral_law(width, share):
+    """One block by Kummer's function, two by the ratio that is measured block by block."""
+    mpmath.mp.dps = 40
+    centre = mpmath.mpf(width) * (1 - share) / (2 * share)
+    e0, e2 = (
+        mpmath.hyp1f1(1, mpmath.mpf(p) / 2 + 1, -centre) / p if p else None
+        for p in (width - 2, width)
+    )
+    one = float((width - 1) * e0)
+    passed = float(centre * (e0 + e2) + (width - 1) * e0)
+    assert stacks.mean_output_change([share], width) == pytest.approx(one, rel=1e-10)
+    two = stacks.mean_output_change([share, share], width)
+    assert two == pytest.approx(one * (1 + passed), rel=1e-10)
+    if width == 200:
+        assert passed == pytest.approx(1 + share * (2 - share) / width, abs=20 / width**2)
+
+
+def measured(branch, plan, depth, width, runs, noise=0.0, seed=0):
+    """Changes of the output of random stacks, over the square of the noise."""
+    placement = "pre" if plan.startswith("pre") else "post"
+    stack, share = stacks.Stack(branch, placement), stacks.shares(plan, depth)
+
+    @jax.jit
+    def one(key):
+        initial, drawn, inputs = jax.random.split(key, 3)
+        params = stack.init(initial, 8, width, share)
+        other = stack.init(drawn, 8, width, share)["blocks"]
+        x = jax.random.normal(inputs, (1, 1, 8))
+
+        def output(blocks):
+            return stack.output(params | {"blocks": blocks}, x)
+
+        if noise == 0:
+            change = jax.jvp(output, (params["blocks"],), (other,))[1]
+        else:
+            moved = jax.tree.map(lambda a, b: a + noise * b, params["blocks"], other)
+            change = (output(moved) - output(params["blocks"])) / noise
+        return jnp.mean(change**2)
+
+    found = np.asarray(
+        jax.lax.map(one, jax.random.split(jax.random.key(seed), runs), batch_size=50)
+    )
+    return found.mean(), found.std(ddof=1) / runs**0.5
+
+
+@pytest.mark.parametrize("plan", ["post", "pre", "even", "uneven-heavy"])
+def test_mean_change_of_linear_stacks_at_a_small_width(plan):
+    mean, se = measured("linear", plan, 8, 12, 4000)
+    expected = stacks.mean_output_change(stacks.shares(plan, 8), 12)
+    assert abs(mean - expected) < 3 * se and se < 0.03 * expected
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("plan", ["post", "pre-heavy", "pre"])
+def test_change_of_relu_stacks_tends_to_that_of_infinite_width(plan, noise):
+    """Twice the width takes the first order away."""
+    (small, small_se), (large, large_se) = (
+        measured("relu", plan, 4, width, 4 * 200_000 // width**2 * 8, noise) for width in (64, 128)
+    )
+    share = stacks.shares(plan, 4)
+    expected = stacks.output_change(share, branch="relu", noise=noise)
+    se = np.hypot(2 * large_se, small_se)
+    assert abs(2 * large - small - expected) < 3 * se + 0.01 * expected
+    assert se < 0.05 * expected
+
+
+def test_wirings_with_the_same_shares_are_the_same_function():
+    key, x = jax.random.key(3), jax.random.normal(jax.random.key(4), (5, 2, 4))
+    share = np.random.default_rng(0).uniform(0.05, 0.9, 6)
+    for branch in ("linear", "relu"):
+        # The branch keeps lengths only on average, so each is divided by its own.
+        outputs = []
+        for placement in ("post", "pre"):
+            stack = stacks.Stack(branch, placement)
+            params = stack.init(key, 4, 4096 if branch == "linear" else 2048, share[:2])
+            outputs.append(stack.output(params, x))
+        assert jnp.mean((outputs[0] - outputs[1]) ** 2) < 0.01
+    post = stacks.Stack("relu", "post")
+    params = post.init(key, 4, 16, share)
+    scaled = params | {"skip": 7 * params["skip"], "gain": 7 * params["gain"]}
+    np.testing.assert_allclose(post.predict(params, x), post.predict(scaled, x), rtol=1e-9)
+
+
+def test_skips_and_gains_are_not_trained():
+    stack = stacks.Stack("attention", "pre")
+    params = stack.init(jax.random.key(0), 4, 8, [0.5, 0.2])
+    x = jax.random.normal(jax.random.key(1), (3, 5, 4))
+    gradient = jax.grad(lambda p: jnp.sum(stack.predict(p, x)))(params)
+    assert not jnp.any(gradient["skip"]) and not jnp.any(gradient["gain"])
+    assert all(jnp.any(leaf) for leaf in jax.tree.leaves(gradient["blocks"]))
+
+
+def test_profiling_finds_the_shares_of_branches_that_keep_lengths():
+    stack = stacks.Stack("relu", "post")
+    params = stack.init(jax.random.key(0), 8, 512, [0.5] * 5)
+    x = jax.random.normal(jax.random.key(1), (16, 1, 8))
+    found = stack.profiled_shares(params, x)
+    np.testing.assert_allclose(found, stacks.shares("admin", 5), rtol=0.1)
+    params["blocks"]["outer"] *= 2  # branches four times as strong in the square
+    strong = stack.profiled_shares(params, x)
+    np.testing.assert_allclose(strong, 1 / (2 + 4 * np.arange(5.0)), rtol=0.1)
+
+
+def test_attention_sees_the_order_of_no_tokens():
+    stack = stacks.Stack("attention", "post")
+    params = stack.init(jax.random.key(0), 4, 8, [0.5, 0.5])
+    x = jax.random.normal(jax.random.key(1), (2, 5, 4))
+    turned = stack.output(params, x[:, ::-1])
+    np.testing.assert_allclose(turned[:, ::-1], stack.output(params, x), atol=1e-12)
+    # Softmax weights sum to one: tokens that are alike stay so, and are changed by the values.
+    same = jnp.broadcast_to(x[:, :1], x.shape)
+    only = stacks.Stack("linear", "post").output(
+        params | {"blocks": {"value": params["blocks"]["value"]}}, same
+    )
+    np.testing.assert_allclose(stack.output(params, same), only, atol=1e-12)
+
+
+def test_means_have_variance_one_and_are_of_the_inputs():
+    inputs, targets = stacks.Means(d=5, tokens=3)(jax.random.key(0), (4, 5000))
+    np.testing.assert_allclose(jnp.mean(inputs**2, axis=-1), 1, rtol=1e-9)
+    np.testing.assert_allclose(targets, inputs[..., 0].sum(axis=-1) / 3**0.5)
+    assert float(jnp.var(targets)) == pytest.approx(1, abs=3 * 2**0.5 / 20_000**0.5)
+
+
+def test_untrained_stack_is_balanced_as_its_shares():
+    point = {"branch": "relu", "depth": 16, "width": 512}
+    heavy, light = (
+        untrained_stack(0, plan=plan, **point) for plan in ("uneven-heavy", "uneven-light")
+    )
+    for found in (heavy, light):
+        assert found["log_imbalance"] == pytest.approx(np.log(19) / 2, abs=0.35)
+    assert heavy["log_noise"] > light["log_noise"] + 1
+    assert heavy["log_step"] > light["log_step"] + 1
+
+
+def test_trained_stack_starts_alike_at_all_rates():
+    point = {"plan": "admin", "branch": "attention", "depth": 2, "width": 8, "steps": 20}
+    slow, fast = (trained_stack(3, **point, rate=rate) for rate in (1e-8, 1e-2))
+    assert slow["log_imbalance"] == fast["log_imbalance"]
+    assert slow["loss"] != fast["loss"] and 0.3 < slow["loss"] < 5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: stacks.shares("both", 2), "plan"),
+        (lambda: stacks.shares("post", 0), "depth"),
+        (lambda: stacks.shares("uneven-light", 3), "depth must be even"),
+        (lambda: stacks.imbalance([0.5, 1.0]), "shares"),
+        (lambda: stacks.imbalance([[0.5]]), "shares"),
+        (lambda: stacks.output_change([]), "shares"),
+        (lambda: stacks.output_change([np.nan]), "shares"),
+        (lambda: stacks.output_change([0.5], branch="attention"), "branch"),
+        (lambda: stacks.output_change([0.5], noise=-1), "noise"),
+        (lambda: stacks.mean_output_change([0.5], 2), "width"),
+        (lambda: stacks.relu_kernel(1.1), "rho"),
+        (lambda: stacks.relu_kernel(np.nan), "rho"),
+        (lambda: stacks.Stack("none", "post"), "branch"),
+        (lambda: stacks.Stack("relu", "middle"), "placement"),
+        (lambda: stacks.Stack("relu", "post").weigh([2.0]), "shares"),
+        (lambda: untrained_stack(0, plan="post", branch="relu", depth=2, width=0), "width"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
