@@ -25,7 +25,7 @@ BRANCHES = {
     "relu": ("inner", "outer"),
     "attention": ("query", "key", "value"),
 }
-PLANS = ("post", "pre", "admin", "even", "pre-heavy", "uneven-light", "uneven-heavy")
+PLANS = ("post", "pre", "admin", "even", "pre_heavy", "uneven_light", "uneven_heavy")
 _EPSILON = 1e-12  # under the root of a normalisation
 _STRONG = 0.95  # of a pair of blocks, what the stronger one has in the uneven plans
 
@@ -38,8 +38,8 @@ def shares(plan: str, depth: int) -> np.ndarray:
 
     Parameters
     ----------
-    plan : {"post", "pre", "admin", "even", "pre-heavy", "uneven-light", "uneven-heavy"}
-        Post-LN has 1/2 everywhere, and so has "pre-heavy", which is Pre-LN with branches that are
+    plan : {"post", "pre", "admin", "even", "pre_heavy", "uneven_light", "uneven_heavy"}
+        Post-LN has 1/2 everywhere, and so has "pre_heavy", which is Pre-LN with branches that are
         made as strong. Pre-LN and "admin" have 1/(l + 2) for l = 0, 1, …, and "even" has
         1/(L + 1). The uneven plans have a sum of L/2, or of L/(L + 1), of which every second
         block has a twentieth.
@@ -64,13 +64,13 @@ def shares(plan: str, depth: int) -> np.ndarray:
     Examples
     --------
     >>> from iclkit.trained import stacks
-    >>> print(stacks.shares("pre", 3).round(3), stacks.shares("uneven-heavy", 2))
+    >>> print(stacks.shares("pre", 3).round(3), stacks.shares("uneven_heavy", 2))
     [0.5   0.333 0.25 ] [0.05 0.95]
     """
     plan, depth = _validate.choice("plan", plan, PLANS), _validate.count("depth", depth)
     if plan in ("pre", "admin"):
         return 1 / (np.arange(depth) + 2.0)
-    level = 1 / (depth + 1) if plan in ("even", "uneven-light") else 0.5
+    level = 1 / (depth + 1) if plan in ("even", "uneven_light") else 0.5
     if not plan.startswith("uneven"):
         return np.full(depth, level)
     if depth % 2:

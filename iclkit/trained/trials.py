@@ -811,7 +811,7 @@ def _disturbed(stack: Stack) -> Any:
             return jnp.mean(jax.jvp(output, (blocks,), (direction,))[1] ** 2)
 
         gradient = jax.grad(loss)(blocks)
-        squares = sum(jnp.sum(leaf**2, axis=(1, 2)) for leaf in jax.tree.leaves(gradient))
+        squares: Any = sum(jnp.sum(leaf**2, axis=(1, 2)) for leaf in jax.tree.leaves(gradient))
         scale = jax.tree.leaves(blocks)[0].shape[-1] ** -0.5
         keys = dict(zip(blocks, jax.random.split(key, len(blocks)), strict=True))
         noise = {n: scale * jax.random.normal(keys[n], leaf.shape) for n, leaf in blocks.items()}

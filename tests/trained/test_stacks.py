@@ -23,11 +23,11 @@ def test_shares_are_those_of_the_wirings():
     np.testing.assert_allclose(skip, 1)
     np.testing.assert_allclose(gain, 1)
     np.testing.assert_array_equal(stacks.shares("admin", 50), stacks.shares("pre", 50))
-    assert stacks.shares("post", 50).sum() == stacks.shares("pre-heavy", 50).sum() == 25
-    assert stacks.shares("uneven-heavy", 50).sum() == pytest.approx(25)
-    even, uneven = (stacks.shares(plan, 50).sum() for plan in ("even", "uneven-light"))
+    assert stacks.shares("post", 50).sum() == stacks.shares("pre_heavy", 50).sum() == 25
+    assert stacks.shares("uneven_heavy", 50).sum() == pytest.approx(25)
+    even, uneven = (stacks.shares(plan, 50).sum() for plan in ("even", "uneven_light"))
     assert even == pytest.approx(50 / 51) and uneven == pytest.approx(50 / 51)
-    assert stacks.imbalance(stacks.shares("uneven-light", 50)) == pytest.approx(19**0.5)
+    assert stacks.imbalance(stacks.shares("uneven_light", 50)) == pytest.approx(19**0.5)
 
 
 @pytest.mark.parametrize("rho", [-0.9, -0.3, 0.0, 0.5, 0.95])
@@ -99,7 +99,7 @@ def measured(branch, plan, depth, width, runs, noise=0.0, seed=0):
     return found.mean(), found.std(ddof=1) / runs**0.5
 
 
-@pytest.mark.parametrize("plan", ["post", "pre", "even", "uneven-heavy"])
+@pytest.mark.parametrize("plan", ["post", "pre", "even", "uneven_heavy"])
 def test_mean_change_of_linear_stacks_at_a_small_width(plan):
     mean, se = measured("linear", plan, 8, 12, 4000)
     expected = stacks.mean_output_change(stacks.shares(plan, 8), 12)
@@ -107,7 +107,7 @@ def test_mean_change_of_linear_stacks_at_a_small_width(plan):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-@pytest.mark.parametrize("plan", ["post", "pre-heavy", "pre"])
+@pytest.mark.parametrize("plan", ["post", "pre_heavy", "pre"])
 def test_change_of_relu_stacks_tends_to_that_of_infinite_width(plan, noise):
     """Twice the width takes the first order away."""
     (small, small_se), (large, large_se) = (
@@ -181,7 +181,7 @@ def test_means_have_variance_one_and_are_of_the_inputs():
 def test_untrained_stack_is_balanced_as_its_shares():
     point = {"branch": "relu", "depth": 16, "width": 512}
     heavy, light = (
-        untrained_stack(0, plan=plan, **point) for plan in ("uneven-heavy", "uneven-light")
+        untrained_stack(0, plan=plan, **point) for plan in ("uneven_heavy", "uneven_light")
     )
     for found in (heavy, light):
         assert found["log_imbalance"] == pytest.approx(np.log(19) / 2, abs=0.35)
@@ -201,7 +201,7 @@ def test_trained_stack_starts_alike_at_all_rates():
     [
         (lambda: stacks.shares("both", 2), "plan"),
         (lambda: stacks.shares("post", 0), "depth"),
-        (lambda: stacks.shares("uneven-light", 3), "depth must be even"),
+        (lambda: stacks.shares("uneven_light", 3), "depth must be even"),
         (lambda: stacks.imbalance([0.5, 1.0]), "shares"),
         (lambda: stacks.imbalance([[0.5]]), "shares"),
         (lambda: stacks.output_change([]), "shares"),
