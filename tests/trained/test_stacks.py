@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 from iclkit.trained import stacks
-from iclkit.trained.trials import trained_stack, untrained_stack
+from iclkit.trained.trials import trained_stacks, untrained_stacks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,7 +19,8 @@ def _double():
 
 def test_shares_are_those_of_the_wirings():
     """Pre-LN adds branches of length one to a sum, and the others share a sum by their names."""
-    skip, gain = stacks.Stack("relu", "pre").weigh(stacks.shares("pre", 50)).values()
+    skip, gain, inside = stacks.weigh("pre", 50).values()
+    assert inside == 1 and stacks.weigh("post", 50)["inside"] == 0
     np.testing.assert_allclose(skip, 1)
     np.testing.assert_allclose(gain, 1)
     np.testing.assert_array_equal(stacks.shares("admin", 50), stacks.shares("pre", 50))
@@ -73,14 +74,13 @@ def test_mean_change_has_the_moments_of_a_noncentral_law(width, share):
 
 def measured(branch, plan, depth, width, runs, noise=0.0, seed=0):
     """Changes of the output of random stacks, over the square of the noise."""
-    placement = "pre" if plan.startswith("pre") else "post"
-    stack, share = stacks.Stack(branch, placement), stacks.shares(plan, depth)
+    stack, weighed = stacks.Stack(branch), stacks.weigh(plan, depth)
 
     @jax.jit
     def one(key):
         initial, drawn, inputs = jax.random.split(key, 3)
-        params = stack.init(initial, 8, width, share)
-        other = stack.init(drawn, 8, width, share)["blocks"]
+        params = stack.init(initial, 8, width, depth) | weighed
+        other = stack.init(drawn, 8, width, depth)["blocks"]
         x = jax.random.normal(inputs, (1, 1, 8))
 
         def output(blocks):
@@ -121,51 +121,71 @@ def test_change_of_relu_stacks_tends_to_that_of_infinite_width(plan, noise):
 
 
 def test_wirings_with_the_same_shares_are_the_same_function():
+    """As far as branches keep lengths, so the wider the closer; scales of a sum don't count."""
     key, x = jax.random.key(3), jax.random.normal(jax.random.key(4), (5, 2, 4))
-    share = np.random.default_rng(0).uniform(0.05, 0.9, 6)
-    for branch in ("linear", "relu"):
-        # The branch keeps lengths only on average, so each is divided by its own.
-        outputs = []
-        for placement in ("post", "pre"):
-            stack = stacks.Stack(branch, placement)
-            params = stack.init(key, 4, 4096 if branch == "linear" else 2048, share[:2])
-            outputs.append(stack.output(params, x))
-        assert jnp.mean((outputs[0] - outputs[1]) ** 2) < 0.01
-    post = stacks.Stack("relu", "post")
-    params = post.init(key, 4, 16, share)
+    for heavy, other in (("post", "pre_heavy"), ("admin", "pre")):
+        gaps = []
+        for width in (32, 1024):
+            stack = stacks.Stack("relu")
+            params = stack.init(key, 4, width, 4)
+            one, two = (stack.output(params | stacks.weigh(plan, 4), x) for plan in (heavy, other))
+            gaps.append(float(jnp.mean((one - two) ** 2)))
+        assert gaps[1] < 0.01 and gaps[1] < gaps[0] / 4
+    params = stack.init(key, 4, 16, 4) | stacks.weigh("post", 4)
     scaled = params | {"skip": 7 * params["skip"], "gain": 7 * params["gain"]}
-    np.testing.assert_allclose(post.predict(params, x), post.predict(scaled, x), rtol=1e-9)
+    np.testing.assert_allclose(stack.predict(params, x), stack.predict(scaled, x), rtol=1e-9)
 
 
-def test_skips_and_gains_are_not_trained():
-    stack = stacks.Stack("attention", "pre")
-    params = stack.init(jax.random.key(0), 4, 8, [0.5, 0.2])
+def test_post_and_pre_norm_are_what_they_are_called():
+    """Written out with NumPy, block by block."""
+
+    def norm(x):
+        return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True))
+
+    stack, x = stacks.Stack("relu"), np.random.default_rng(0).standard_normal((5, 1, 4))
+    params = stack.init(jax.random.key(0), 4, 8, 3)
+    inner, outer = (np.asarray(params["blocks"][name]) for name in ("inner", "outer"))
+    post = pre = norm(x @ np.asarray(params["first"]))
+    for W, V in zip(inner, outer, strict=True):
+        post = norm(post + 2**0.5 * np.maximum(post @ W, 0) @ V)
+        pre = pre + 2**0.5 * np.maximum(norm(pre) @ W, 0) @ V
+    for plan, expected in (("post", post), ("pre", norm(pre))):
+        found = stack.output(params | stacks.weigh(plan, 3), jnp.asarray(x))
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+        read = stack.predict(params | stacks.weigh(plan, 3), jnp.asarray(x))
+        np.testing.assert_allclose(read, expected[:, -1] @ params["last"], rtol=1e-8)
+
+
+def test_constants_are_not_trained():
+    stack = stacks.Stack("attention")
+    params = stack.init(jax.random.key(0), 4, 8, 2) | stacks.weigh("pre", 2)
     x = jax.random.normal(jax.random.key(1), (3, 5, 4))
     gradient = jax.grad(lambda p: jnp.sum(stack.predict(p, x)))(params)
-    assert not jnp.any(gradient["skip"]) and not jnp.any(gradient["gain"])
+    assert not any(jnp.any(gradient[name]) for name in ("skip", "gain", "inside"))
     assert all(jnp.any(leaf) for leaf in jax.tree.leaves(gradient["blocks"]))
 
 
-def test_profiling_finds_the_shares_of_branches_that_keep_lengths():
-    stack = stacks.Stack("relu", "post")
-    params = stack.init(jax.random.key(0), 8, 512, [0.5] * 5)
+def test_profile_is_the_plan_of_branches_that_keep_lengths():
+    stack = stacks.Stack("relu")
+    params = stack.init(jax.random.key(0), 8, 512, 5)
     x = jax.random.normal(jax.random.key(1), (16, 1, 8))
-    found = stack.profiled_shares(params, x)
+    found = stack.profile(params, x)
     np.testing.assert_allclose(found, stacks.shares("admin", 5), rtol=0.1)
+    np.testing.assert_allclose(stacks.weigh("admin", 5, found)["gain"] ** 2, found)
     params["blocks"]["outer"] *= 2  # branches four times as strong in the square
-    strong = stack.profiled_shares(params, x)
+    strong = stack.profile(params, x)
     np.testing.assert_allclose(strong, 1 / (2 + 4 * np.arange(5.0)), rtol=0.1)
 
 
-def test_attention_sees_the_order_of_no_tokens():
-    stack = stacks.Stack("attention", "post")
-    params = stack.init(jax.random.key(0), 4, 8, [0.5, 0.5])
+def test_attention_sees_no_order_of_tokens():
+    stack, weighed = stacks.Stack("attention"), stacks.weigh("post", 2)
+    params = stack.init(jax.random.key(0), 4, 8, 2) | weighed
     x = jax.random.normal(jax.random.key(1), (2, 5, 4))
     turned = stack.output(params, x[:, ::-1])
     np.testing.assert_allclose(turned[:, ::-1], stack.output(params, x), atol=1e-12)
     # Softmax weights sum to one: tokens that are alike stay so, and are changed by the values.
     same = jnp.broadcast_to(x[:, :1], x.shape)
-    only = stacks.Stack("linear", "post").output(
+    only = stacks.Stack("linear").output(
         params | {"blocks": {"value": params["blocks"]["value"]}}, same
     )
     np.testing.assert_allclose(stack.output(params, same), only, atol=1e-12)
@@ -174,26 +194,26 @@ def test_attention_sees_the_order_of_no_tokens():
 def test_means_have_variance_one_and_are_of_the_inputs():
     inputs, targets = stacks.Means(d=5, tokens=3)(jax.random.key(0), (4, 5000))
     np.testing.assert_allclose(jnp.mean(inputs**2, axis=-1), 1, rtol=1e-9)
-    np.testing.assert_allclose(targets, inputs[..., 0].sum(axis=-1) / 3**0.5)
+    np.testing.assert_allclose(targets, inputs[..., 0].sum(axis=-1) / 3**0.5, atol=1e-12)
     assert float(jnp.var(targets)) == pytest.approx(1, abs=3 * 2**0.5 / 20_000**0.5)
 
 
-def test_untrained_stack_is_balanced_as_its_shares():
-    point = {"branch": "relu", "depth": 16, "width": 512}
-    heavy, light = (
-        untrained_stack(0, plan=plan, **point) for plan in ("uneven_heavy", "uneven_light")
-    )
-    for found in (heavy, light):
-        assert found["log_imbalance"] == pytest.approx(np.log(19) / 2, abs=0.35)
-    assert heavy["log_noise"] > light["log_noise"] + 1
-    assert heavy["log_step"] > light["log_step"] + 1
+def test_untrained_stacks_are_balanced_and_move_as_their_shares():
+    found = untrained_stacks(0, branch="relu", depth=6, width=256)
+    for plan in ("uneven_heavy", "uneven_light"):
+        assert found[f"log_imbalance_{plan}"] == pytest.approx(np.log(19) / 2, abs=0.35)
+    for plan in stacks.PLANS:
+        expected = stacks.output_change(stacks.shares(plan, 6), branch="relu")
+        assert found[f"log_noise_{plan}"] == pytest.approx(np.log(expected), abs=0.3)
+    assert found["log_step_uneven_heavy"] > found["log_step_uneven_light"] + 1
 
 
-def test_trained_stack_starts_alike_at_all_rates():
-    point = {"plan": "admin", "branch": "attention", "depth": 2, "width": 8, "steps": 20}
-    slow, fast = (trained_stack(3, **point, rate=rate) for rate in (1e-8, 1e-2))
-    assert slow["log_imbalance"] == fast["log_imbalance"]
-    assert slow["loss"] != fast["loss"] and 0.3 < slow["loss"] < 5
+def test_trained_stacks_start_alike_at_all_rates():
+    point = {"branch": "attention", "depth": 2, "width": 8, "steps": 20}
+    slow, fast = (trained_stacks(3, **point, rate=rate) for rate in (1e-8, 1e-2))
+    for plan in stacks.PLANS:
+        assert slow[f"log_imbalance_{plan}"] == fast[f"log_imbalance_{plan}"]
+        assert slow[f"loss_{plan}"] != fast[f"loss_{plan}"] and 0.3 < slow[f"loss_{plan}"] < 8
 
 
 @pytest.mark.parametrize(
@@ -211,10 +231,11 @@ def test_trained_stack_starts_alike_at_all_rates():
         (lambda: stacks.mean_output_change([0.5], 2), "width"),
         (lambda: stacks.relu_kernel(1.1), "rho"),
         (lambda: stacks.relu_kernel(np.nan), "rho"),
-        (lambda: stacks.Stack("none", "post"), "branch"),
-        (lambda: stacks.Stack("relu", "middle"), "placement"),
-        (lambda: stacks.Stack("relu", "post").weigh([2.0]), "shares"),
-        (lambda: untrained_stack(0, plan="post", branch="relu", depth=2, width=0), "width"),
+        (lambda: stacks.Stack("none"), "branch"),
+        (lambda: stacks.weigh("admin", 1, [2.0]), "profile"),
+        (lambda: stacks.weigh("admin", 2, [0.5]), "profile"),
+        (lambda: untrained_stacks(0, branch="relu", depth=2, width=0), "width"),
+        (lambda: untrained_stacks(0, branch="relu", depth=3, width=2), "depth"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
