@@ -99,11 +99,11 @@ def measured(branch, plan, depth, width, runs, noise=0.0, seed=0):
     return found.mean(), found.std(ddof=1) / runs**0.5
 
 
-@pytest.mark.parametrize("plan", ["post", "pre", "even", "uneven_heavy"])
+@pytest.mark.parametrize("plan", ["post", "admin", "uneven_heavy"])
 def test_mean_change_of_linear_stacks_at_a_small_width(plan):
-    mean, se = measured("linear", plan, 8, 12, 4000)
-    expected = stacks.mean_output_change(stacks.shares(plan, 8), 12)
-    assert abs(mean - expected) < 3 * se and se < 0.03 * expected
+    mean, se = measured("linear", plan, 6, 8, 2000)
+    expected = stacks.mean_output_change(stacks.shares(plan, 6), 8)
+    assert abs(mean - expected) < 3 * se and se < 0.05 * expected
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
