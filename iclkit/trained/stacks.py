@@ -218,7 +218,8 @@ def mean_output_change(shares: ArrayLike, width: int) -> float:
     -------
     float
         Mean over weights and noise of the mean square of the change of an entry, over δ², for
-        small noise δ. It is exact at every width.
+        small noise δ. It is exact at every width where sums are normalised, as in "post", "admin"
+        and "even"; the lengths of Pre-LN fluctuate, and its shares with them.
 
     Raises
     ------
