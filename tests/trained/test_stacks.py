@@ -101,23 +101,20 @@ def measured(branch, plan, depth, width, runs, noise=0.0, seed=0):
 
 @pytest.mark.parametrize("plan", ["post", "admin", "uneven_heavy"])
 def test_mean_change_of_linear_stacks_at_a_small_width(plan):
-    mean, se = measured("linear", plan, 6, 8, 2000)
+    mean, se = measured("linear", plan, 6, 8, 1000)
     expected = stacks.mean_output_change(stacks.shares(plan, 6), 8)
-    assert abs(mean - expected) < 3 * se and se < 0.05 * expected
+    assert abs(mean - expected) < 3 * se and se < 0.07 * expected
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.5])
-@pytest.mark.parametrize("plan", ["post", "pre_heavy", "pre"])
+@pytest.mark.parametrize(("plan", "noise"), [("pre", 0.0), ("post", 0.5), ("admin", 0.5)])
 def test_change_of_relu_stacks_tends_to_that_of_infinite_width(plan, noise):
     """Twice the width takes the first order away."""
     (small, small_se), (large, large_se) = (
-        measured("relu", plan, 4, width, 4 * 200_000 // width**2 * 8, noise) for width in (64, 128)
+        measured("relu", plan, 3, width, runs, noise) for width, runs in ((32, 800), (64, 400))
     )
-    share = stacks.shares(plan, 4)
-    expected = stacks.output_change(share, branch="relu", noise=noise)
+    expected = stacks.output_change(stacks.shares(plan, 3), branch="relu", noise=noise)
     se = np.hypot(2 * large_se, small_se)
-    assert abs(2 * large - small - expected) < 3 * se + 0.01 * expected
-    assert se < 0.05 * expected
+    assert abs(2 * large - small - expected) < 3 * se and se < 0.06 * expected
 
 
 def test_wirings_with_the_same_shares_are_the_same_function():
@@ -125,12 +122,12 @@ def test_wirings_with_the_same_shares_are_the_same_function():
     key, x = jax.random.key(3), jax.random.normal(jax.random.key(4), (5, 2, 4))
     for heavy, other in (("post", "pre_heavy"), ("admin", "pre")):
         gaps = []
-        for width in (32, 1024):
+        for width in (32, 512):
             stack = stacks.Stack("relu")
             params = stack.init(key, 4, width, 4)
             one, two = (stack.output(params | stacks.weigh(plan, 4), x) for plan in (heavy, other))
             gaps.append(float(jnp.mean((one - two) ** 2)))
-        assert gaps[1] < 0.01 and gaps[1] < gaps[0] / 4
+        assert gaps[1] < 0.02 and gaps[1] < gaps[0] / 4
     params = stack.init(key, 4, 16, 4) | stacks.weigh("post", 4)
     scaled = params | {"skip": 7 * params["skip"], "gain": 7 * params["gain"]}
     np.testing.assert_allclose(stack.predict(params, x), stack.predict(scaled, x), rtol=1e-9)
