@@ -19,7 +19,6 @@ import xarray as xr
 from iclkit import _validate, backend, plots
 from iclkit.data import contexts, moments, tasks
 from iclkit.fits import cost, features, fit, krylov, solvers, training
-from iclkit.trained import stacks
 
 mpl.use("Agg")
 
@@ -71,11 +70,6 @@ RIGHT = {
     contexts.context_statistic: {"tokens": np.ones((N, 3, D)), "labels": np.ones((N, 3))},
     tasks.draw_tasks: {"k": 3, "d": D, "rng": RNG, "prior": "sphere", "tasks": LAW},
     tasks.assign_tasks: {"n": N, "k": 3, "rng": RNG, "assignment": "uniform"},
-    stacks.shares: {"plan": "post", "depth": 2},
-    stacks.imbalance: {"shares": [0.2, 0.5]},
-    stacks.relu_kernel: {"rho": [0.2, 0.5]},
-    stacks.output_change: {"shares": [0.2, 0.5], "branch": "relu", "noise": 0.1},
-    stacks.mean_output_change: {"shares": [0.2, 0.5], "width": 5},
     backend.namespace: {"device": "cpu"},
     backend.to_numpy: {"array": X},
     backend.row_blocks: {"array": X, "rows": 2},
