@@ -27,6 +27,7 @@ BRANCHES = {
 }
 PLANS = ("post", "pre", "admin", "even", "pre_heavy", "uneven_light", "uneven_heavy")
 _EPSILON = 1e-12  # under the root of a normalisation
+_MOST_TERMS = 1e10  # of a width over a share: a sum over its root
 _STRONG = 0.95  # of a pair of blocks, what the stronger one has in the uneven plans
 
 
@@ -195,14 +196,18 @@ def output_change(shares: ArrayLike, *, branch: str = "linear", noise: float = 0
     matrices = len(BRANCHES[branch])
     if noise == 0:
         return float(matrices * found.sum())
-    larger, overlap = 1 + noise**2, 1.0
+    # In 1 - c, as c itself would lose the digits of small noise.
+    longer = np.expm1(matrices * np.log1p(noise**2))
+    stretch = np.sqrt(1 + noise**2)
+    gap = 0.0
     for share in found:
-        aligned = overlap
-        if branch == "relu":
-            aligned = larger**0.5 * float(relu_kernel(overlap / larger**0.5))
-        kept = (1 - share) * overlap + share * aligned
-        overlap = kept / (1 - share + share * larger**matrices) ** 0.5
-    return 2 * (1 - overlap) / noise**2
+        if branch == "relu":  # 1 - √(1 + δ²) K(cos θ), as π K = π cos θ + sin θ - θ cos θ
+            halved = (gap + noise**2 / (1 + stretch)) / (2 * stretch)
+            angle = 2 * np.arcsin(min(halved, 1.0) ** 0.5)
+            gap -= share * stretch * (np.sin(angle) - angle * np.cos(angle)) / np.pi
+        length = np.sqrt(1 + share * longer)
+        gap = (gap + share * longer / (1 + length)) / length
+    return float(2 * gap / noise**2)
 
 
 def mean_output_change(shares: ArrayLike, width: int) -> float:
@@ -213,7 +218,7 @@ def mean_output_change(shares: ArrayLike, width: int) -> float:
     shares : array of shape (L,)
         Between 0 and 1.
     width : int
-        Width m, at least 3.
+        Width m, at least 3, and at most 1e10 times the smallest share.
 
     Returns
     -------
@@ -239,6 +244,11 @@ def mean_output_change(shares: ArrayLike, width: int) -> float:
     [454, 96, 64]
     """
     found, width = _shares("shares", shares), _validate.count("width", width, least=3)
+    if width > _MOST_TERMS * found.min():
+        raise ValueError(
+            f"width over the smallest of shares must be at most {_MOST_TERMS:g}, "
+            f"got {width / found.min():g}"
+        )
     change = 0.0
     for share in found:
         # |√(1-β) u + √β W u|²/β is χ² with m degrees of freedom, off centre: a Poisson mixture.

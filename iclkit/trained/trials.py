@@ -738,8 +738,8 @@ def untrained_stacks(*, branch: str, depth: int, width: int, d: int = 8, size: i
     branch : str
         See `iclkit.trained.stacks.Stack`.
     depth, width, d, size : int
-        Blocks, an even number, their width, the dimension of inputs, and inputs; each at least 1.
-        Attention has eight tokens an input, other branches one.
+        Blocks, an even number, their width, at least 2, the dimension of inputs, and inputs; each
+        at least 1. Attention has eight tokens an input, other branches one.
 
     Returns
     -------
@@ -777,7 +777,8 @@ def _side_by_side(
 
     stack = Stack(branch)
     plans = {plan: weigh(plan, depth) for plan in PLANS}
-    d, width, size = _counts(d=d, width=width, size=size)
+    d, size = _counts(d=d, size=size)
+    width = _validate.count("width", width, least=2)  # one number that is normalised is a sign
     draw = Means(d, 8 if branch == "attention" else 1)
 
     def prepare(seed: Seed) -> tuple[dict[str, Any], Stack, Any, Any]:

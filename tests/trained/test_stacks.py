@@ -53,6 +53,24 @@ def test_small_noise_is_a_sum_of_shares():
     assert stacks.output_change(share, noise=0.3) == pytest.approx(2 * (1 - product) / 0.09)
 
 
+@pytest.mark.parametrize("noise", [1e-12, 1e-8, 1e-5, 0.1, 3.0, 1e4])
+def test_the_recursion_loses_no_digits(noise):
+    """Against the recursion of overlaps as it is written, in sixty digits."""
+    share, squared = stacks.shares("pre", 12), mpmath.mpf(noise) ** 2
+    with mpmath.workdps(60):
+        for branch, matrices in (("linear", 1), ("relu", 2)):
+            overlap, stretch = mpmath.mpf(1), mpmath.sqrt(1 + squared)
+            for beta in map(mpmath.mpf, share):
+                rho = overlap / stretch
+                kernel = mpmath.sqrt(1 - rho**2) + (mpmath.pi - mpmath.acos(rho)) * rho
+                aligned = stretch * kernel / mpmath.pi if branch == "relu" else overlap
+                length = mpmath.sqrt(1 - beta + beta * (1 + squared) ** matrices)
+                overlap = ((1 - beta) * overlap + beta * aligned) / length
+            expected = float(2 * (1 - overlap) / squared)
+            found = stacks.output_change(share, branch=branch, noise=noise)
+            assert found == pytest.approx(expected, rel=1e-8)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 @pytest.mark.parametrize("width", [3, 16, 200])
 def test_mean_change_has_the_moments_of_a_noncentral_law(width, share):
@@ -72,30 +90,31 @@ def test_mean_change_has_the_moments_of_a_noncentral_law(width, share):
         assert passed == pytest.approx(1 + share * (2 - share) / width, abs=20 / width**2)
 
 
-def measured(branch, plan, depth, width, runs, noise=0.0, seed=0):
+def measured(branch, plan, depth, width, runs, noise=0.0):
     """Changes of the output of random stacks, over the square of the noise."""
     stack, weighed = stacks.Stack(branch), stacks.weigh(plan, depth)
+    rng = np.random.default_rng(0)
+    first, x = rng.standard_normal((runs, 8, width)), rng.standard_normal((runs, 1, 1, 8))
+    blocks, other = (
+        {
+            name: rng.standard_normal((runs, depth, width, width)) / width**0.5
+            for name in stacks.BRANCHES[branch]
+        }
+        for _ in range(2)
+    )
 
     @jax.jit
-    def one(key):
-        initial, drawn, inputs = jax.random.split(key, 3)
-        params = stack.init(initial, 8, width, depth) | weighed
-        other = stack.init(drawn, 8, width, depth)["blocks"]
-        x = jax.random.normal(inputs, (1, 1, 8))
-
+    @jax.vmap
+    def change(first, blocks, other, x):
         def output(blocks):
-            return stack.output(params | {"blocks": blocks}, x)
+            return stack.output(weighed | {"first": first, "blocks": blocks}, x)
 
         if noise == 0:
-            change = jax.jvp(output, (params["blocks"],), (other,))[1]
-        else:
-            moved = jax.tree.map(lambda a, b: a + noise * b, params["blocks"], other)
-            change = (output(moved) - output(params["blocks"])) / noise
-        return jnp.mean(change**2)
+            return jnp.mean(jax.jvp(output, (blocks,), (other,))[1] ** 2)
+        moved = jax.tree.map(lambda a, b: a + noise * b, blocks, other)
+        return jnp.mean((output(moved) - output(blocks)) ** 2) / noise**2
 
-    found = np.asarray(
-        jax.lax.map(one, jax.random.split(jax.random.key(seed), runs), batch_size=50)
-    )
+    found = np.asarray(change(first, blocks, other, x))
     return found.mean(), found.std(ddof=1) / runs**0.5
 
 
@@ -110,7 +129,7 @@ def test_mean_change_of_linear_stacks_at_a_small_width(plan):
 def test_change_of_relu_stacks_tends_to_that_of_infinite_width(plan, noise):
     """Twice the width takes the first order away."""
     (small, small_se), (large, large_se) = (
-        measured("relu", plan, 3, width, runs, noise) for width, runs in ((32, 800), (64, 400))
+        measured("relu", plan, 3, width, runs, noise) for width, runs in ((32, 1000), (64, 400))
     )
     expected = stacks.output_change(stacks.shares(plan, 3), branch="relu", noise=noise)
     se = np.hypot(2 * large_se, small_se)
@@ -120,17 +139,18 @@ def test_change_of_relu_stacks_tends_to_that_of_infinite_width(plan, noise):
 def test_wirings_with_the_same_shares_are_the_same_function():
     """As far as branches keep lengths, so the wider the closer; scales of a sum don't count."""
     key, x = jax.random.key(3), jax.random.normal(jax.random.key(4), (5, 2, 4))
+    stack = stacks.Stack("relu")
+    output = jax.jit(stack.output)
     for heavy, other in (("post", "pre_heavy"), ("admin", "pre")):
         gaps = []
-        for width in (32, 512):
-            stack = stacks.Stack("relu")
+        for width in (16, 256):
             params = stack.init(key, 4, width, 4)
-            one, two = (stack.output(params | stacks.weigh(plan, 4), x) for plan in (heavy, other))
+            one, two = (output(params | stacks.weigh(plan, 4), x) for plan in (heavy, other))
             gaps.append(float(jnp.mean((one - two) ** 2)))
         assert gaps[1] < 0.02 and gaps[1] < gaps[0] / 4
     params = stack.init(key, 4, 16, 4) | stacks.weigh("post", 4)
     scaled = params | {"skip": 7 * params["skip"], "gain": 7 * params["gain"]}
-    np.testing.assert_allclose(stack.predict(params, x), stack.predict(scaled, x), rtol=1e-9)
+    np.testing.assert_allclose(output(params, x), output(scaled, x), rtol=1e-9, atol=1e-12)
 
 
 def test_post_and_pre_norm_are_what_they_are_called():
@@ -146,10 +166,11 @@ def test_post_and_pre_norm_are_what_they_are_called():
     for W, V in zip(inner, outer, strict=True):
         post = norm(post + 2**0.5 * np.maximum(post @ W, 0) @ V)
         pre = pre + 2**0.5 * np.maximum(norm(pre) @ W, 0) @ V
+    output, predict = jax.jit(stack.output), jax.jit(stack.predict)
     for plan, expected in (("post", post), ("pre", norm(pre))):
-        found = stack.output(params | stacks.weigh(plan, 3), jnp.asarray(x))
+        found = output(params | stacks.weigh(plan, 3), x)
         np.testing.assert_allclose(found, expected, rtol=1e-8)
-        read = stack.predict(params | stacks.weigh(plan, 3), jnp.asarray(x))
+        read = predict(params | stacks.weigh(plan, 3), x)
         np.testing.assert_allclose(read, expected[:, -1] @ params["last"], rtol=1e-8)
 
 
@@ -157,7 +178,7 @@ def test_constants_are_not_trained():
     stack = stacks.Stack("attention")
     params = stack.init(jax.random.key(0), 4, 8, 2) | stacks.weigh("pre", 2)
     x = jax.random.normal(jax.random.key(1), (3, 5, 4))
-    gradient = jax.grad(lambda p: jnp.sum(stack.predict(p, x)))(params)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(stack.predict(p, x))))(params)
     assert not any(jnp.any(gradient[name]) for name in ("skip", "gain", "inside"))
     assert all(jnp.any(leaf) for leaf in jax.tree.leaves(gradient["blocks"]))
 
@@ -206,7 +227,7 @@ def test_untrained_stacks_are_balanced_and_move_as_their_shares():
 
 
 def test_trained_stacks_start_alike_at_all_rates():
-    point = {"branch": "attention", "depth": 2, "width": 8, "steps": 20}
+    point = {"branch": "linear", "depth": 2, "width": 8, "steps": 20}
     slow, fast = (trained_stacks(3, **point, rate=rate) for rate in (1e-8, 1e-2))
     for plan in stacks.PLANS:
         assert slow[f"log_imbalance_{plan}"] == fast[f"log_imbalance_{plan}"]
@@ -226,12 +247,13 @@ def test_trained_stacks_start_alike_at_all_rates():
         (lambda: stacks.output_change([0.5], branch="attention"), "branch"),
         (lambda: stacks.output_change([0.5], noise=-1), "noise"),
         (lambda: stacks.mean_output_change([0.5], 2), "width"),
+        (lambda: stacks.mean_output_change([0.5, 1e-9], 11), "smallest of shares"),
         (lambda: stacks.relu_kernel(1.1), "rho"),
         (lambda: stacks.relu_kernel(np.nan), "rho"),
         (lambda: stacks.Stack("none"), "branch"),
         (lambda: stacks.weigh("admin", 1, [2.0]), "profile"),
         (lambda: stacks.weigh("admin", 2, [0.5]), "profile"),
-        (lambda: untrained_stacks(0, branch="relu", depth=2, width=0), "width"),
+        (lambda: untrained_stacks(0, branch="relu", depth=2, width=1), "width"),
         (lambda: untrained_stacks(0, branch="relu", depth=3, width=2), "depth"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
