@@ -16,8 +16,10 @@ from iclkit import backend, fit_gamma
 from iclkit.data import (
     Moments,
     assign_tasks,
+    correlated_error,
     draw_statistics,
     draw_tasks,
+    kernel,
     population_moments,
     prediction_error,
 )
@@ -166,6 +168,36 @@ sweep(
     runs=(3, 3),
     workers=ONE,
 )
+
+
+def on_sequences(
+    seed: Any, *, d: int, tau: float, alpha: float, kappa: float, rho: float, lam: float,
+    length: float, query: bool,
+) -> dict[str, float]:  # fmt: skip
+    """Error on new Gaussian tasks with tokens of an exponential kernel, in pretraining and test."""
+    n, ell, streams = round(tau * d**2), round(alpha * d), backend.streams(seed, np)
+    along = kernel(f"exponential({length})" if length else "iid", ell, query=query)
+    tasks = draw_tasks(round(kappa * d), d, streams.tasks, prior="gaussian")
+    w = tasks[assign_tasks(n, len(tasks), streams.tasks)]
+    gamma = fit_gamma(*draw_statistics(w, ell, rho, streams, kernel=along), lam).gamma
+    new = draw_tasks(5 * n, d, streams.tasks, prior="gaussian")
+    return {"icl_error": correlated_error(gamma, ell, rho, along, tasks=new)}
+
+
+# The dimension of the published ones, and one below and above, for the limit.
+sweep(
+    on_sequences,
+    {
+        "tau": 4.0, "alpha": 4.0, "kappa": 10.0, "rho": 0.01, "lam": 1e-8, "d": [16, 32, 64],
+        "length": np.arange(11.0), "query": [False, True],
+    },
+    "book/data/published-correlated-tokens.nc",
+    name="on_sequences",
+    seed=71,
+    precision=0.003,
+    runs=(10, 40),
+    workers=ONE,
+)  # fmt: skip
 
 # Tasks longer in some directions -----------------------------------------------------------------
 

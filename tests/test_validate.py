@@ -17,7 +17,7 @@ import scipy.sparse
 import xarray as xr
 
 from iclkit import _validate, backend, plots
-from iclkit.data import contexts, moments, tasks
+from iclkit.data import contexts, kernels, moments, tasks
 from iclkit.fits import cost, features, fit, krylov, solvers, training
 
 mpl.use("Agg")
@@ -38,6 +38,7 @@ STREAMS = backend.streams(0)
 FIT = fit.fit_gamma(X, H, Y)
 T = np.array([1.0, 2.0, 3.0])
 LAW = np.array([1.0, 2.0])
+KERNEL = kernels.kernel("ar(0.5)", 3)
 AX = plt.figure().subplots()
 
 # What is right; every other function of these modules is missing here, see below.
@@ -59,15 +60,21 @@ RIGHT = {
     cost.eigen_operations: {"size": 4},
     krylov.conjugate_gradients: {"operator": lambda z: z, "rhs": Y, "shifts": (0.0, 1.0),
                                  "rtol": 1e-5, "maxiter": 9, "norm": None},
-    moments.conditional_moments: {"w": X[0], "ell": 3, "rho": 0.1, "tokens": LAW},
-    moments.task_moments: {"tasks": X, "ell": 3, "rho": 0.1, "tokens": LAW},
+    moments.conditional_moments: {"w": X[0], "ell": 3, "rho": 0.1, "tokens": LAW,
+                                  "kernel": KERNEL},
+    moments.task_moments: {"tasks": X, "ell": 3, "rho": 0.1, "tokens": LAW, "kernel": KERNEL},
     moments.population_moments: {"d": D, "ell": 3, "rho": 0.1, "prior": "sphere", "tasks": LAW,
-                                 "tokens": LAW},
+                                 "tokens": LAW, "kernel": KERNEL},
     moments.prediction_error: {"gamma": GAMMA, "moments": MOMENTS},
     moments.optimal_gamma: {"moments": MOMENTS, "ridge": 0.1},
-    contexts.draw_contexts: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW},
-    contexts.draw_statistics: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW},
+    contexts.draw_contexts: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW,
+                             "kernel": KERNEL},
+    contexts.draw_statistics: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW,
+                               "kernel": KERNEL},
     contexts.context_statistic: {"tokens": np.ones((N, 3, D)), "labels": np.ones((N, 3))},
+    kernels.kernel: {"word": "iid", "ell": 3, "query": True},
+    kernels.correlation: {"kernel": KERNEL, "ell": 3},
+    kernels.correlated_error: {"gamma": GAMMA, "ell": 3, "rho": 0.1, "kernel": KERNEL, "tasks": X},
     tasks.draw_tasks: {"k": 3, "d": D, "rng": RNG, "prior": "sphere", "tasks": LAW},
     tasks.assign_tasks: {"n": N, "k": 3, "rng": RNG, "assignment": "uniform"},
     backend.namespace: {"device": "cpu"},
@@ -91,7 +98,9 @@ GARBAGE = {
         None,
         "dtype norm rows label device error prior draw_tasks.tasks population_moments.tasks "
         "conditional_moments.tokens task_moments.tokens population_moments.tokens "
-        "draw_contexts.tokens draw_statistics.tokens",
+        "draw_contexts.tokens draw_statistics.tokens conditional_moments.kernel "
+        "task_moments.kernel population_moments.kernel draw_contexts.kernel "
+        "draw_statistics.kernel correlated_error.tasks",
     ),
     "complex": (1j, "to_numpy.array"),
     "word": ("abc", "name label"),

@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from iclkit import book, plots, theory
 from iclkit.runs import load
-from iclkit.theory import _equivalent, _first_order, _fresh, bayes, descent
+from iclkit.theory import _equivalent, _first_order, _fresh, bayes, descent, flow
 
 from . import jets, short, tracer
 
@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 PARAMETERS = ("tau", "alpha", "kappa", "rho", "lam")
 SYMBOLS = {"tau": "τ", "alpha": "α", "kappa": "κ"}
 AXES = {
+    "t": "training time, t",
     "tau": "pretraining contexts, τ",
     "alpha": "context length, α",
     "kappa": "task diversity, κ",
@@ -63,6 +64,11 @@ FIGURES = {
         "axis": "kappa", "range": [0.1, 100], "y": "log", "sliders": ["alpha", "tau"],
         "alt": "Both errors against task diversity: they come together past as many tasks as "
         "dimensions.",
+    },
+    "training-time": {
+        "start": {"tau": 5, "alpha": 20, "kappa": 0.3, "rho": 0.1, "lam": 0},
+        "axis": "t", "range": [0.03, 3000], "y": "log", "sliders": ["kappa", "lam"],
+        "alt": "Both errors against training time: the one on new tasks falls, and rises again.",
     },
     "depth-polynomials": {
         "start": {"depth": 4, "alpha": 1}, "depth": True, "sliders": ["depth", "alpha"],
@@ -186,6 +192,8 @@ def script() -> str:
         # The other half lies opposite.
         constant("NODES", np.transpose([_first_order._NODES, _first_order._WEIGHTS])[:8].tolist()),
         (HERE / "finite.js").read_text(encoding="utf-8"),
+        (HERE / "flow.js").read_text(encoding="utf-8"),
+        (HERE / "loop.js").read_text(encoding="utf-8"),
         constant("LINES", in_groups()),
         constant("RAMP", ramp),
         constant("FIGURES", FIGURES),
@@ -226,16 +234,17 @@ def picture(spec) -> Figure:
         return figure
     x = np.geomspace(*spec["range"], 240)
     point = spec["start"] | {spec["axis"]: x}
+    errors = flow if spec["axis"] == "t" else theory
     if "ridge" in spec:
         plots.theory(ax, x, theory.effective_ridge(**point), colour=plots.COLOURS["icl"], label="ξ")
         plots.limit(ax, x, np.full(x.shape, point["lam"]), colour=plots.COLOURS["bayes"], label="λ")
     else:
-        for test, error in (("icl", theory.icl_error), ("idg", theory.idg_error)):
+        for test, error in (("icl", errors.icl_error), ("idg", errors.idg_error)):
             colour = plots.COLOURS[test]
             plots.theory(ax, x, error(**point), colour=colour, label=test.upper())
     ax.set(xscale="log", yscale=spec.get("y", "linear"), xlabel=AXES[spec["axis"]])
     ax.set_ylabel("ridge" if "ridge" in spec else "error")
-    if spec["axis"] != "alpha":
+    if spec["axis"] in SYMBOLS and spec["axis"] != "alpha":
         plots.threshold(ax, 1.0, f"{SYMBOLS[spec['axis']]} = 1")
     plots.spread_labels(ax)
     return figure

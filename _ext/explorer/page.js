@@ -1,5 +1,7 @@
 /* Drawing, controls and state. What is computed comes from the functions above, made of iclkit. */
 
+const spaced = (low, high, n, log) => Array.from({ length: n }, (_, i) => i / Math.max(n - 1, 1))
+  .map(part => log ? low * (high / low) ** part : low + (high - low) * part);
 const PARAMETERS = {
   tau: { symbol: "τ", name: "pretraining contexts, n/d²", low: 0.01, high: 100, endless: true },
   alpha: { symbol: "α", name: "context length, ℓ/d", low: 0.1, high: 1000, endless: true },
@@ -10,6 +12,8 @@ const PARAMETERS = {
 const NAMES = Object.keys(PARAMETERS);
 PARAMETERS.d = { symbol: "d", name: "dimension", whole: true, endless: true,
   values: [10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 1000, Infinity] };
+PARAMETERS.t = { symbol: "t", name: "training time", low: 0.01, high: 1e4, zero: true, endless: true };
+PARAMETERS.L = { symbol: "L", name: "applications", whole: true, values: spaced(1, 16, 16) };
 const TESTS = { icl: "new tasks", idg: "pretraining tasks" };
 const STEPS = 240;
 
@@ -17,11 +21,12 @@ const STEPS = 240;
 
 const at = state => NAMES.map(name => state[name]);
 const limit = state => errors(...at(state));
-const bounded = state => state.d < Infinity;
-const errorsAt = state => bounded(state) ? finite(...at(state), state.d, state.assignment === "balanced") : limit(state);
+// While training goes on, and of a layer that is applied again, there is a theory of the limit only.
+const deep = state => state.axis === "L" || state.axis !== "t" && state.L > 1;
+const timed = state => state.t < Infinity && !deep(state);
+const bounded = state => state.d < Infinity && !timed(state) && !deep(state) && state.axis !== "t";
+const errorsAt = state => deep(state) ? looped(...at(state), state.L).map(found => found[state.L]) : timed(state) ? trained(...at(state), state.t) : bounded(state) ? finite(...at(state), state.d, state.assignment === "balanced") : limit(state);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-const spaced = (low, high, n, log) => Array.from({ length: n }, (_, i) => i / Math.max(n - 1, 1))
-  .map(part => log ? low * (high / low) ** part : low + (high - low) * part);
 const superscript = n => String(n).replace(/./g, c => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
 
 function say(x, digits = 3) {
@@ -66,11 +71,11 @@ const step = (p, x) => p.values ? p.values.filter(one => one < x).length : x ===
 /* The number that a text means, or null where the parameter can't have it. */
 function parsed(p, text) {
   const x = /^(∞( \(limit\))?|inf|infinity)$/i.test(text.trim()) ? Infinity : Number(text.trim() || NaN);
-  const allowed = p.whole ? x >= 1 && x < 1e7 && x % 1 === 0 : x >= 1e-75 && x <= 1e75 || x === 0 && p.zero;
+  const allowed = p.whole ? x >= 1 && x < (p.endless ? 1e7 : 17) && x % 1 === 0 : x >= 1e-75 && x <= 1e75 || x === 0 && p.zero;
   return allowed || x === Infinity && p.endless ? x : null;
 }
 
-const wanted = p => `${p.symbol} takes ${p.zero ? "0 and numbers above" : `${p.whole ? "whole " : ""}numbers above 0`}${p.endless ? ", and inf" : ""}.`;
+const wanted = p => p.whole && !p.endless ? `${p.symbol} takes whole numbers from 1 to 16.` : `${p.symbol} takes ${p.zero ? "0 and numbers above" : `${p.whole ? "whole " : ""}numbers above 0`}${p.endless ? ", and inf" : ""}.`;
 
 let identities = 0;
 
@@ -117,14 +122,17 @@ function choice(legend, options, state, name, changed) {
 // Curves and points ------------------------------------------------------------------------------
 
 /* The nearest value with whole n, ℓ or k. */
-const rounded = (x, axis, { d }) => {
-  const unit = axis === "tau" ? d * d : d;
+const rounded = (x, axis, state) => {
+  const unit = bounded(state) ? axis === "tau" ? state.d ** 2 : state.d : Infinity;
   return x * unit < Infinity ? Math.max(whole(x * unit), 1) / unit : x;
 };
 
+const pole = state => bounded(state) ? 1 + 1 / state.d : 1;
+
 /* Where to compute: evenly, and closer and closer to where a curve has a pole or a bend. */
 function places(axis, state, [low, high], log) {
-  const n = bounded(state) ? 200 : 300, bend = axis === "tau" ? 1 + 1 / state.d : axis === "kappa" ? Math.min(state.tau, 1) : 0;
+  if (axis === "L") return spaced(1, high, high);
+  const n = bounded(state) ? 200 : 300, bend = axis === "tau" ? pole(state) : axis === "kappa" ? Math.min(state.tau, 1) : 0;
   const close = bend > low && bend < high
     ? spaced(0.7, 1e-5, n / 6, true).flatMap(part => [bend * (1 - part), bend * (1 + part)]) : [];
   const inside = close.filter(x => x > low && x < high);
@@ -133,7 +141,8 @@ function places(axis, state, [low, high], log) {
 }
 
 function curves(axis, state, range, log) {
-  const x = places(axis, state, range, log), found = x.map(one => errorsAt({ ...state, [axis]: one }));
+  const x = places(axis, state, range, log), along = axis === "L" && looped(...at(state), x.length);
+  const found = x.map((one, i) => along ? along.map(e => e[one]) : errorsAt({ ...state, [axis]: one }));
   const sure = found.map(values => !bounded(state) || !doubt(state, values));
   return [0, 1, 2].map(i => ({ x, y: found.map(values => values[i]), sure }));
 }
@@ -144,7 +153,7 @@ const POINTS = LINES.flatMap(([axis, assignment, x, lines]) => lines.flatMap(([p
   some.map((measured, i) => [...point.with(NAMES.indexOf(axis), x[i]), ...measured, axis, assignment])));
 
 /* The book's simulations at these parameters, but for the one on the axis. */
-const simulations = (axis, state) => POINTS.filter(point => NAMES.every((name, i) =>
+const simulations = (axis, state) => timed(state) || deep(state) || axis === "t" ? [] : POINTS.filter(point => NAMES.every((name, i) =>
   name === axis || near(point[i], state[name])) && (!bounded(state) || state.d === 100 && point[10] === state.assignment));
 
 // A panel ----------------------------------------------------------------------------------------
@@ -249,7 +258,8 @@ function drawing(height, ...classes) {
 
 function summary(state) {
   const told = ([icl, idg]) => `error on new tasks ${say(icl)}, on pretraining tasks ${say(idg)}`, found = errorsAt(state);
-  return `${NAMES.map(name => `${PARAMETERS[name].symbol} = ${say(state[name])}`).join(", ")}${bounded(state)
+  const time = deep(state) ? `, L = ${state.L}` : timed(state) ? `, t = ${say(state.t)}` : "";
+  return `${NAMES.map(name => `${PARAMETERS[name].symbol} = ${say(state[name])}`).join(", ")}${time}${bounded(state)
     ? `, d = ${state.d}: ${told(found)}; in the limit ${told(limit(state))}. ${doubt(state, found)}` : `: ${told(found)}.`}`;
 }
 
@@ -264,9 +274,11 @@ function doubt({ d, lam }, [icl, idg, onNew, onOld, n, ell, k]) {
 }
 
 const THRESHOLDS = {
-  tau: state => [{ at: 1 + 1 / state.d, name: bounded(state) ? "n = d(d + 1)" : "τ = 1" }],
+  tau: state => [{ at: pole(state), name: bounded(state) ? "n = d(d + 1)" : "τ = 1" }],
   kappa: state => [{ at: Math.min(state.tau, 1), name: state.tau < 1 ? "κ = τ" : "κ = 1" }],
   alpha: () => [],
+  t: () => [],
+  L: () => [],
 };
 
 /* Both errors, or the effective ridge, against one parameter; return the simulations shown. */
@@ -282,6 +294,10 @@ function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
     .map((line, i) => ({ ...line, kind: `dotted ${lines[i].kind}` })),
     ...lines.flatMap(line => [{ ...line, kind: `dashed ${line.kind}` },
       { ...line, name: "", y: line.y.map((error, i) => line.sure[i] ? error : NaN) }]));
+  if (axis === "t") lines.unshift(...Object.keys(TESTS).map((kind, i) => {
+    const last = limit(state)[i];
+    return { x: range, y: [last, last], kind: `dotted ${kind}` };
+  }));
   const some = ridge ? [] : simulations(axis, state);
   const i = NAMES.indexOf(axis);
   const points = some.flatMap(p => [["icl", 5], ["idg", 7]].map(([kind, j]) =>
@@ -300,8 +316,8 @@ function drawCurves(svg, state, { axis, log, logy, ridge, range }) {
   return some;
 }
 
-const RANGES = { tau: [0.05, 20], alpha: [0.1, 1000], kappa: [0.05, 100] };
-const LINEAR = { tau: [0.02, 4], alpha: [0.1, 30], kappa: [0.02, 4] };
+const RANGES = { tau: [0.05, 20], alpha: [0.1, 1000], kappa: [0.05, 100], t: [0.01, 1e4], L: [1, 16] };
+const LINEAR = { tau: [0.02, 4], alpha: [0.1, 30], kappa: [0.02, 4], t: [0.02, 40], L: [1, 16] };
 
 // The map of one error over τ and κ --------------------------------------------------------------
 
@@ -343,14 +359,16 @@ function border(rho) {
 
 // The page ---------------------------------------------------------------------------------------
 
-const START = { tau: 0.5, alpha: 10, kappa: 0.5, rho: 0.01, lam: 0, d: Infinity, assignment: "uniform", axis: "tau", x: "log", y: "log", map: "icl" };
-const OPTIONS = { assignment: { uniform: "uniform", balanced: "balanced" }, axis: { tau: "τ", alpha: "α", kappa: "κ" }, x: { log: "log", linear: "linear" },
+const START = { tau: 0.5, alpha: 10, kappa: 0.5, rho: 0.01, lam: 0, d: Infinity, t: Infinity, L: 1, assignment: "uniform", axis: "tau", x: "log", y: "log", map: "icl" };
+const OPTIONS = { assignment: { uniform: "uniform", balanced: "balanced" }, axis: { tau: "τ", alpha: "α", kappa: "κ", t: "t", L: "L" }, x: { log: "log", linear: "linear" },
   y: { log: "log", linear: "linear" }, map: TESTS };
 const PRESETS = {
   "double descent": {},
   "a ridge against the peak": { kappa: Infinity, lam: 0.1 },
   "the best context length": { axis: "alpha", tau: 0.5, alpha: 10, kappa: 0.3, rho: 0.5 },
   "task diversity": { axis: "kappa", tau: 2, alpha: 10, kappa: 1, rho: 0.01 },
+  "training time": { axis: "t", tau: 5, alpha: 20, kappa: 0.3, rho: 0.1 },
+  "a layer applied again": { axis: "L", tau: 4, alpha: 2, kappa: 3, rho: 0.1 },
   "a finite dimension": { alpha: 1, kappa: 1, rho: 0.1, d: 20 },
 };
 
@@ -365,14 +383,22 @@ const number = x => x === Infinity ? "inf" : String(x);
 const fragment = state => "#" + Object.keys(START).map(name =>
   `${name}=${typeof state[name] === "string" ? state[name] : number(state[name])}`).join("&");
 
-const call = state => `from iclkit import icl_error, idg_error
+const call = state => deep(state) ? `from iclkit.theory.loop import loop_error
 
 inf = float("inf")
-point = dict(${NAMES.map(name => `${name}=${number(state[name])}`).join(", ")}${bounded(state) ? `, d=${state.d}, assignment="${state.assignment}"` : ""})
+point = dict(${NAMES.map(name => `${name}=${number(state[name])}`).join(", ")}, depth=${state.L})
+print(*(loop_error(**point, test=test)[-1] for test in ("icl", "idg")))
+` : `from iclkit${timed(state) ? ".theory.flow" : ""} import icl_error, idg_error
+
+inf = float("inf")
+point = dict(${NAMES.map(name => `${name}=${number(state[name])}`).join(", ")}${bounded(state) ? `, d=${state.d}, assignment="${state.assignment}"` : timed(state) ? `, t=${state.t}` : ""})
 print(icl_error(**point), idg_error(**point))
 `;
 
-const table = (state, { axis, range, log }) => [
+const table = (state, { axis, range, log }) => deep(state) || timed(state) || axis === "t" ? [
+  `${NAMES},${deep(state) ? "L" : "t"},icl_error,idg_error`,
+  ...places(axis, state, range, log).map(one => ({ ...state, [axis]: one })).map(one =>
+    [...at(one), one[deep(state) ? "L" : "t"], ...errorsAt(one).slice(0, 2)].map(number).join(","))].join("\n") + "\n" : [
   `${NAMES},${bounded(state) ? "d,assignment,icl_error,idg_error,icl_limit,idg_limit" : "icl_error,idg_error,effective_ridge"}`,
   ...places(axis, state, range, log).map(one => ({ ...state, [axis]: one })).map(one => [...at(one), ...bounded(one)
     ? [one.d, one.assignment, ...errorsAt(one).slice(0, 2), ...limit(one).slice(0, 2)] : limit(one).slice(0, 3)].map(number).join(","))].join("\n") + "\n";
@@ -415,7 +441,7 @@ function explorer(root) {
     const { axis, [axis]: chosen } = state, log = state.x === "log";
     let [low, high] = (log ? RANGES : LINEAR)[axis];
     if (chosen > high && chosen < Infinity) high = chosen * (log ? 1.5 : 1.05);
-    if (chosen < low && log) low = chosen / 1.5;
+    if (chosen < low && chosen > 0 && log) low = chosen / 1.5;
     return { axis, log, range: [low, high] };
   }
 
@@ -425,7 +451,7 @@ function explorer(root) {
       ? `Points: ${some.length} simulations of the book at d = 100.`
       : `No simulation of the book is at these parameters${bounded(state) ? " and this d" : ""}.`)
       + (bounded(state) ? " Dotted: the limit. Dashed: where the expansion is not to be trusted." : "");
-    rows[6].style.display = bounded(state) ? "" : "none";
+    rows[8].style.display = bounded(state) ? "" : "none";
     read();
     stop(), stop = heat(canvas, state, state.map, 36, overlay);
   }
@@ -444,11 +470,11 @@ function explorer(root) {
     Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`,
       width: `${width - left - right}px`, height: `${height - top - bottom}px` });
     key.replaceChildren(say(scale[0], 2), element("span", { class: "ramp", "aria-hidden": true,
-      style: `background: linear-gradient(to right, ${RAMP.map(colour => `rgb(${colour})`)})` }), `${say(scale[1], 2)} and more${bounded(state) ? ", in the limit" : ""}`);
+      style: `background: linear-gradient(to right, ${RAMP.map(colour => `rgb(${colour})`)})` }), `${say(scale[1], 2)} and more${bounded(state) ? ", in the limit" : timed(state) ? ", at the end of training" : deep(state) ? ", applied once" : ""}`);
   }
 
   function read() {
-    const sized = bounded(state), found = errorsAt(state), [icl, idg, xi] = limit(state), only = sized ? ", limit" : "";
+    const sized = bounded(state), found = errorsAt(state), [icl, idg, xi] = limit(state), only = sized ? ", limit" : timed(state) ? ", at the end" : deep(state) ? ", applied once" : "";
     const row = (name, span, ...told) => `<tr><th scope="row">${name}</th>${told.map(one => `<td colspan="${span}">${one}</td>`).join("")}</tr>`;
     const one = (name, told) => row(name, sized ? 4 : 2, told);
     const line = (name, changes) => {
@@ -464,15 +490,19 @@ function explorer(root) {
       + line("here")
       + (sized ? row("first order, c/d", 2, signed(found[2]), signed(found[3]))
         + one("n, ℓ and k", found.slice(4).map(size => size < Infinity ? size : "∞").join(", ")) : "")
+      + (timed(state) ? line("trained to the end, t → ∞", { t: Infinity, d: Infinity }) : "")
+      + (deep(state) && state.L > 1 ? line("applied once, L = 1", { L: 1 }) : "")
       + line("endless pre&shy;training, τ → ∞", { tau: Infinity }) + line("endless contexts, α → ∞", { alpha: Infinity })
-      + line("endless tasks, κ → ∞", { kappa: Infinity }) + one(`least possible on new tasks (Bayes)${only}`, say(bayes(state.alpha, state.rho)[0], 4))
+      + line("endless tasks, κ → ∞", { kappa: Infinity }) + one(`least possible on new tasks (Bayes)${sized ? ", limit" : ""}`, say(bayes(state.alpha, state.rho)[0], 4))
       + one("gap between the two", `${say(found[0] - found[1], 4)}${sized ? `, limit ${say(icl - idg, 4)}` : ""}`) + one(`effective ridge, ξ${only}`, say(xi, 4))
-      + one("inter&shy;polation threshold", `${sized ? `n ${over} d(d + 1)` : `τ ${over} 1`}: ${
+      + one(`inter&shy;polation threshold${timed(state) ? only : ""}`, `${sized ? `n ${over} d(d + 1)` : `τ ${over} 1`}: ${
         { "<": "fits all contexts", ">": "more contexts than parameters", "=": "here" }[over]}`)
-      + one(`task threshold${only}`, `κ ${sign(state.kappa, most)} ${state.tau < 1 ? "τ" : "1"}`)
+      + one(`task threshold${deep(state) ? "" : only}`, `κ ${sign(state.kappa, most)} ${state.tau < 1 ? "τ" : "1"}`)
       + one(`critical noise, ρ<sub>c</sub> (no ridge)${only}`, `${say(ofNew)}: ${state.rho > ofNew ? "a finite context is best" : "the longest context is best"}`)
       + "</tbody>";
-    doubted.textContent = sized ? doubt(state, found) : "";
+    const idle = ["d", "t", "L"].filter(name => ({ d: state.d < Infinity && !sized, t: state.t < Infinity && deep(state), L: state.L > 1 && !deep(state) })[name]);
+    doubted.textContent = sized ? doubt(state, found) : isNaN(found[0]) ? "There is no such error: α is finite, and all parameters are 1e-9 to 1e9, besides 0 and ∞."
+      : idle.length ? `${idle.join(" and ")} ${idle.length > 1 ? "do" : "does"} not count here: ${deep(state) ? "applications are those of the limit, trained to the end" : "along training there is one application, in the limit"}.` : "";
   }
 
   function idle() {
@@ -516,9 +546,9 @@ function explorer(root) {
 
   root.replaceChildren(presets,
     element("div", { class: "sides" },
-      element("div", { class: "main" }, element("div", { class: "choices" }, ...rows.slice(7, 10)), plot, said),
-      element("div", { class: "sliders" }, ...rows.slice(0, 7))),
-    element("div", { class: "sides" }, element("div", { class: "main" }, rows[10], map, key),
+      element("div", { class: "main" }, element("div", { class: "choices" }, ...rows.slice(9, 12)), plot, said),
+      element("div", { class: "sliders" }, ...rows.slice(0, 9))),
+    element("div", { class: "sides" }, element("div", { class: "main" }, rows[12], map, key),
       element("div", { class: "told" }, doubted, readings)),
     element("div", { class: "buttons" },
       button("Copy link", "Link", () => location.href.split("#")[0] + fragment(state)),
@@ -574,4 +604,4 @@ function drawDepth(svg, state) {
 
 document.querySelectorAll("[data-explorer]").forEach(explorer);
 document.querySelectorAll("[data-live]").forEach(live);
-window.iclkit = { errors, critical, bayes, oneMinus, finite };
+window.iclkit = { errors, critical, bayes, oneMinus, finite, trained, looped };

@@ -6,6 +6,7 @@ from .contexts import (
     draw_contexts,
     draw_statistics,
 )
+from .kernels import Correlation, correlated_error, correlation, kernel
 from .moments import (
     Moments,
     conditional_moments,
@@ -17,7 +18,8 @@ from .moments import (
 from .tasks import assign_tasks, draw_tasks
 
 __all__ = [
-    "Contexts", "Moments", "Statistics", "assign_tasks", "conditional_moments",
-    "context_statistic", "draw_contexts", "draw_statistics", "draw_tasks", "laws",
-    "optimal_gamma", "population_moments", "prediction_error", "task_moments",
+    "Contexts", "Correlation", "Moments", "Statistics", "assign_tasks",
+    "conditional_moments", "context_statistic", "correlated_error", "correlation",
+    "draw_contexts", "draw_statistics", "draw_tasks", "kernel", "laws", "optimal_gamma",
+    "population_moments", "prediction_error", "task_moments",
 ]  # fmt: skip

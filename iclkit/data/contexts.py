@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 from iclkit import _validate
 from iclkit.backend import Streams, row_blocks
 from iclkit.data import _at
+from iclkit.data.kernels import _given_query, _whole
 
 
 class Contexts(NamedTuple):
@@ -84,16 +86,23 @@ def _check(
     return w, ell, rho, _at.root(_at.law_at("tokens", tokens, d), d, w)
 
 
-def _draw_query(w: Any, rho: float, streams: Streams) -> tuple[Any, Any]:
+def _draw_query(w: Any, rho: float, streams: Streams, x: Any = None) -> tuple[Any, Any]:
     xp = array_namespace(w)
     n, d = w.shape
-    x = streams.contexts.standard_normal((n, d))
-    x /= d**0.5
+    if x is None:
+        x = streams.contexts.standard_normal((n, d))
+        x /= d**0.5
     return x, xp.vecdot(x, w) + rho**0.5 * streams.noise.standard_normal(n)
 
 
 def draw_contexts(
-    w: Any, ell: int, rho: float, streams: Streams, *, tokens: _at.LawOrWord | None = None
+    w: Any,
+    ell: int,
+    rho: float,
+    streams: Streams,
+    *,
+    tokens: _at.LawOrWord | None = None,
+    kernel: Any = None,
 ) -> Contexts:
     """Draw whole contexts, token by token: for teaching and for tests.
 
@@ -110,6 +119,9 @@ def draw_contexts(
     tokens : law or str, optional
         Covariance Σ of the tokens, x ~ N(0, Σ/d), given like `tasks` in `iclkit.data.draw_tasks`;
         by default the identity.
+    kernel : array of shape (ell, ell) or (ell + 1, ell + 1), optional
+        Covariance of the tokens over positions, as in `iclkit.data.correlation`; the larger one
+        has the query in its last row. By default tokens and query are independent.
 
     Returns
     -------
@@ -136,10 +148,17 @@ def draw_contexts(
     """
     w, ell, rho, root = _check(w, ell, rho, streams, tokens)
     n, d = w.shape
-    drawn = _at.times(streams.contexts.standard_normal((n, ell, d)) / d**0.5, root)
+    if kernel is None:
+        isotropic, query = streams.contexts.standard_normal((n, ell, d)) / d**0.5, None
+    else:
+        values, vectors = np.linalg.eigh(_whole(kernel, ell))
+        mix = array_namespace(w).asarray(vectors * np.maximum(values, 0.0) ** 0.5, device=device(w))
+        both = mix @ streams.contexts.standard_normal((n, ell + 1, d)) / d**0.5
+        isotropic, query = both[:, :ell, :], both[:, ell, :]
+    drawn = _at.times(isotropic, root)
     noise = rho**0.5 * streams.noise.standard_normal((n, ell))
     labels = (drawn @ w[:, :, None])[:, :, 0] + noise
-    query, target = _draw_query(_at.times(w, root), rho, streams)
+    query, target = _draw_query(_at.times(w, root), rho, streams, query)
     return Contexts(drawn, labels, _at.times(query, root), target)
 
 
@@ -184,7 +203,13 @@ def context_statistic(tokens: Any, labels: Any) -> Any:
 
 
 def draw_statistics(
-    w: Any, ell: int, rho: float, streams: Streams, *, tokens: _at.LawOrWord | None = None
+    w: Any,
+    ell: int,
+    rho: float,
+    streams: Streams,
+    *,
+    tokens: _at.LawOrWord | None = None,
+    kernel: Any = None,
 ) -> Statistics:
     """Draw (x, h, y) from their exact law, without forming a context.
 
@@ -200,12 +225,15 @@ def draw_statistics(
         Random streams, see `iclkit.backend.streams`.
     tokens : law or str, optional
         Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
+    kernel : array of shape (ell, ell) or (ell + 1, ell + 1), optional
+        Covariance of the tokens over positions, as in `iclkit.data.draw_contexts`.
 
     Returns
     -------
     Statistics
         Queries, context statistics and labels, in O(nd) time and memory for any `ell`; with
-        tokens that have other eigenvectors than the axes, after a product of n d² numbers.
+        tokens that have other eigenvectors than the axes, after a product of n d² numbers; with a
+        kernel, in time O(n(d + ell)), after its eigenvectors.
 
     Raises
     ------
@@ -218,7 +246,9 @@ def draw_statistics(
     The sums of squares and products of (g, η) over a context are a 2 x 2 Wishart matrix, drawn by
     Bartlett's decomposition; given the labels, Σ yᵢzᵢ is Gaussian with variance Σ yᵢ². Tokens of
     covariance Σ are Σ^½ times isotropic ones, with the labels that those get from the task Σ^½ w.
-    Source: eq-law-h in the book.
+    Source: eq-law-h in the book. With a kernel, positions are turned into the eigenvectors of
+    K − kkᵀ, the covariance given the query, where tokens are k̂ᵢx plus independent ones of variance
+    μᵢ/d.
 
     Examples
     --------
@@ -235,12 +265,13 @@ def draw_statistics(
     n, d = w.shape
     norm = xp.linalg.vector_norm(w, axis=1)
     sigma = norm / d**0.5
-
-    root_gg = xp.sqrt(streams.contexts.chisquare(ell, n))
-    across = streams.noise.standard_normal(n)
-    rest = streams.noise.chisquare(ell - 1, n) if ell > 1 else 0.0
-    along = sigma * root_gg + rho**0.5 * across  # Σ yᵢgᵢ / √(Σ gᵢ²)
-    sum_yg, sum_yy = root_gg * along, along**2 + rho * rest
+    if kernel is None:
+        sum_yg, sum_yy, sum_zz = _sums(sigma, ell, rho, streams)
+    else:
+        x, y = _draw_query(w, rho, streams)
+        sum_yg, sum_yy, sum_zz, sum_yk = _correlated_sums(
+            sigma, xp.vecdot(x, w), ell, rho, streams, kernel
+        )
 
     h = xp.empty((n, d + 1), dtype=w.dtype, device=device(w))
     h[:, d] = sum_yy / ell
@@ -249,7 +280,42 @@ def draw_statistics(
         u = w[rows, :] / xp.where(norm > 0, norm, 1.0)[rows, None]
         z = streams.contexts.standard_normal(u.shape)
         z -= xp.vecdot(z, u)[:, None] * u
-        total = sum_yg[rows, None] * u + xp.sqrt(sum_yy)[rows, None] * z
+        total = sum_yg[rows, None] * u + xp.sqrt(sum_zz)[rows, None] * z
+        if kernel is not None:
+            total += d**0.5 * sum_yk[rows, None] * x[rows, :]
         h[rows, :d] = _at.times((d**0.5 / ell) * total, root)
-    x, y = _draw_query(w, rho, streams)
+    if kernel is None:
+        x, y = _draw_query(w, rho, streams)
     return Statistics(_at.times(x, root), h, y)
+
+
+def _sums(sigma: Any, ell: int, rho: float, streams: Streams) -> tuple[Any, Any, Any]:
+    """Draw Σ yg and Σ y², twice, over contexts of iid tokens."""
+    xp = array_namespace(sigma)
+    root_gg = xp.sqrt(streams.contexts.chisquare(ell, sigma.shape[0]))
+    across = streams.noise.standard_normal(sigma.shape[0])
+    rest = streams.noise.chisquare(ell - 1, sigma.shape[0]) if ell > 1 else 0.0
+    along = sigma * root_gg + rho**0.5 * across  # Σ yᵢgᵢ / √(Σ gᵢ²)
+    sum_yy = along**2 + rho * rest
+    return root_gg * along, sum_yy, sum_yy
+
+
+def _correlated_sums(
+    sigma: Any, product: Any, ell: int, rho: float, streams: Streams, kernel: Any
+) -> tuple[Any, ...]:
+    """Draw Σ √μ yg, Σ y², Σ μy² and Σ k̂y, given the product ⟨x, w⟩ of query and task."""
+    xp = array_namespace(sigma)
+    whole = _whole(kernel, ell)
+    values, vectors = np.linalg.eigh(_given_query(whole))
+    place = {"device": device(sigma)}
+    mu = xp.asarray(np.maximum(values, 0.0), **place)
+    k = xp.asarray(whole[ell, :ell] @ vectors, **place)
+    parts = []
+    # Like the blocks of a matrix with a row of ℓ numbers for each context.
+    for rows in row_blocks(xp.broadcast_to(sigma[:, None], (sigma.shape[0], ell))):
+        g = xp.sqrt(mu) * streams.contexts.standard_normal((sigma[rows].shape[0], ell))
+        y = product[rows, None] * k + sigma[rows, None] * g
+        y += rho**0.5 * streams.noise.standard_normal(y.shape)
+        parts.append(xp.stack([xp.vecdot(g, y), xp.vecdot(y, y), y**2 @ mu, y @ k]))
+    sums = xp.concat(parts, axis=1)
+    return tuple(sums[i, :] for i in range(4))

@@ -9,6 +9,7 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate
 from iclkit.data import _at, laws
+from iclkit.data.kernels import _independent
 from iclkit.data.tasks import _prior_of
 
 
@@ -69,7 +70,7 @@ def _coloured(moments: Moments, root: Any) -> Moments:
 
 
 def conditional_moments(
-    w: Any, ell: int, rho: float, *, tokens: _at.LawOrWord | None = None
+    w: Any, ell: int, rho: float, *, tokens: _at.LawOrWord | None = None, kernel: Any = None
 ) -> tuple[Any, Any]:
     """Mean and second moment of the context statistic h for a given task.
 
@@ -83,6 +84,9 @@ def conditional_moments(
         Variance of the label noise, at least 0.
     tokens : law or str, optional
         Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
+    kernel : array of shape (ell, ell) or (ell + 1, ell + 1), optional
+        Covariance of the tokens over positions, as in `iclkit.data.correlation`, with a query that
+        is independent of the context; for others, there is `iclkit.data.correlated_error`.
 
     Returns
     -------
@@ -113,14 +117,15 @@ def conditional_moments(
            [0.3 , 0.3 , 0.45]])
     """
     w = _validate.array("w", w, (None,))
-    moments = task_moments(w[None, :], ell, rho, tokens=tokens)
+    moments = task_moments(w[None, :], ell, rho, tokens=tokens, kernel=kernel)
+    t1, _ = _independent(kernel, ell)
     direction = w if moments.tokens is None else moments.tokens @ w
-    mean = array_namespace(w).concat([direction, w[:1] * 0 + moments.label_variance])
-    return mean, moments.B
+    square = moments.label_variance + (t1 - 1) * (moments.label_variance - rho)
+    return array_namespace(w).concat([t1 * direction, w[:1] * 0 + square]), moments.B
 
 
 def task_moments(
-    tasks: Any, ell: int, rho: float, *, tokens: _at.LawOrWord | None = None
+    tasks: Any, ell: int, rho: float, *, tokens: _at.LawOrWord | None = None, kernel: Any = None
 ) -> Moments:
     """Moments over contexts whose task is one of the given ones, each equally likely (IDG).
 
@@ -134,6 +139,9 @@ def task_moments(
         Variance of the label noise, at least 0.
     tokens : law or str, optional
         Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
+    kernel : array of shape (ell, ell) or (ell + 1, ell + 1), optional
+        Covariance of the tokens over positions, as in `iclkit.data.correlation`, with a query that
+        is independent of the context; for others, there is `iclkit.data.correlated_error`.
 
     Returns
     -------
@@ -149,7 +157,8 @@ def task_moments(
     -----
     Source: eq-moments-ab in the book. For tests with another context length or noise, give theirs.
     With s = ρ + wᵀΣw/d, A is the mean of [Σwwᵀ Σ, s Σw], and B that of (d/ℓ)sΣ + (1 + 1/ℓ)Σwwᵀ Σ
-    with (1 + 2/ℓ)sΣw at its side and (1 + 2/ℓ)s² in the corner.
+    with (1 + 2/ℓ)sΣw at its side and (1 + 2/ℓ)s² in the corner. With a kernel, sums over positions
+    have its t1 and t2, see `iclkit.data.Correlation`.
 
     Examples
     --------
@@ -166,16 +175,18 @@ def task_moments(
     k, d = tasks.shape
     root = _at.root(_at.law_at("tokens", tokens, d), d, tasks)
     tasks = _at.times(tasks, root)
-    variance = xp.sum(tasks**2, axis=1) / d + rho
-    average = float(xp.mean(variance))
+    t1, t2 = _independent(kernel, ell)
+    size = xp.sum(tasks**2, axis=1) / d
+    variance, scatter = t1 * size + rho, t2 * size + t1 * rho  # of y, and Σ yᵢyⱼKᵢⱼ/ℓ
+    fourth = t2 * size**2 + 2 * t1 * size * rho + rho**2  # Σ (E yᵢyⱼ)²/ℓ
     covariance = tasks.T @ tasks / k
-    weighted = variance @ tasks / k
-    first = (1 + 1 / ell) * covariance + (d / ell) * average * xp.eye(d, dtype=tasks.dtype)
-    last = (1 + 2 / ell) * xp.mean(variance**2)
+    weighted, cross = variance @ tasks / k, (t1 * variance + 2 / ell * scatter) @ tasks / k
+    first = (t1**2 + t2 / ell) * covariance
+    first += (d / ell) * xp.mean(scatter) * xp.eye(d, dtype=tasks.dtype)
     moments = Moments(
-        A=xp.concat([covariance, weighted[:, None]], axis=1),
-        B=_assemble(first, (1 + 2 / ell) * weighted, last),
-        label_variance=average,
+        A=xp.concat([t1 * covariance, weighted[:, None]], axis=1),
+        B=_assemble(first, cross, xp.mean(variance**2 + 2 / ell * fourth)),
+        label_variance=float(xp.mean(size + rho)),
     )
     return _coloured(moments, root)
 
@@ -188,6 +199,7 @@ def population_moments(
     prior: str | None = None,
     tasks: _at.LawOrWord | None = None,
     tokens: _at.LawOrWord | None = None,
+    kernel: Any = None,
 ) -> Moments:
     """Moments over contexts with a fresh task each (ICL).
 
@@ -204,6 +216,9 @@ def population_moments(
         Law of the tasks, see `iclkit.data.draw_tasks`.
     tokens : law or str, optional
         Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
+    kernel : array of shape (ell, ell) or (ell + 1, ell + 1), optional
+        Covariance of the tokens over positions, as in `iclkit.data.correlation`, with a query that
+        is independent of the context; for others, there is `iclkit.data.correlated_error`.
 
     Returns
     -------
@@ -234,16 +249,18 @@ def population_moments(
     d, ell, rho = _validate.count("d", d), _validate.count("ell", ell), _noise(rho)
     law, prior = _at.law_at("tasks", tasks, d), _prior_of(prior, tasks)
     if law is not None and law.vectors is not None:
-        return task_moments(law.vectors, ell, rho, tokens=tokens)
+        return task_moments(law.vectors, ell, rho, tokens=tokens, kernel=kernel)
+    t1, t2 = _independent(kernel, ell)
     seen = np.eye(d) if law is None else laws.matrix(law, d)
     root = _at.root(_at.law_at("tokens", tokens, d), d, seen)
     seen = _at.times(_at.times(seen, root).T, root)  # P, the tasks as isotropic tokens see them
     variance, square = np.trace(seen) / d, np.sum(seen**2) / d
     spread = 2 * square / d if prior == "gaussian" else 2 * (square - variance**2) / (d + 2)
-    first = (1 + 1 / ell) * seen + (d / ell) * (variance + rho) * np.eye(d)
-    last = (1 + 2 / ell) * np.asarray((variance + rho) ** 2 + spread)
+    first = (t1**2 + t2 / ell) * seen + (d / ell) * (t2 * variance + t1 * rho) * np.eye(d)
+    fourth = t2 * (variance**2 + spread) + 2 * t1 * variance * rho + rho**2
+    last = np.asarray((t1 * variance + rho) ** 2 + t1**2 * spread + 2 / ell * fourth)
     moments = Moments(
-        A=np.concat([seen, np.zeros((d, 1))], axis=1),
+        A=np.concat([t1 * seen, np.zeros((d, 1))], axis=1),
         B=_assemble(first, np.zeros(d), last),
         label_variance=float(variance + rho),
     )

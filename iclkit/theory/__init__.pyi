@@ -1,4 +1,4 @@
-from . import bayes, descent, flow, loop, structured
+from . import bayes, correlated, descent, flow, loop, nonparametric, streaming, structured
 from .finite import finite_size_coefficient, pole_strength
 from .limit import (
     critical_noise,
@@ -12,7 +12,8 @@ from .limit import (
 )
 
 __all__ = [
-    "bayes", "critical_noise", "descent", "effective_ridge", "finite_size_coefficient", "flow",
-    "icl_error", "idg_error", "loop", "optimal_context", "optimal_ridge", "pole_strength",
-    "ridge_edge", "stieltjes", "structured",
+    "bayes", "correlated", "critical_noise", "descent", "effective_ridge",
+    "finite_size_coefficient", "flow", "icl_error", "idg_error", "loop", "nonparametric",
+    "optimal_context", "optimal_ridge", "pole_strength", "ridge_edge", "stieltjes", "streaming",
+    "structured",
 ]  # fmt: skip

@@ -119,16 +119,19 @@ def shift(m: Any, xi: Any, q: Any, kappa: Any) -> tuple[np.ndarray, np.ndarray, 
     return x, c, x + c**2
 
 
+def traces(m: Any, x: Any, c: Any, D: Any, q: Any, kappa: Any) -> tuple[Any, Any, Any]:
+    """Return tr RG², tr R²G² and tr BG² for G = (R + x)⁻¹ and B = q + R; see eq-traces."""
+    f2 = (c * m) ** 2 * (1 + (x / D) * (x * m) / kappa)
+    return c**2 * m / D, f2, m * (q + c**2) / D
+
+
 def errors(
     solution: Equivalent, tau: Any, kappa: Any, rho: Any, q: Any, rho_test: Any, q_test: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     m, xi, slack = solution
     with np.errstate(divide="ignore", invalid="ignore"):
         x, c, D = shift(m, xi, q, kappa)
-        # Traces, with G = (R + x)⁻¹ and B = q + R; see eq-traces in the book.
-        rg2 = c**2 * m / D  # tr RG²
-        f2 = (c * m) ** 2 * (1 + (x / D) * (x * m) / kappa)  # tr R²G²
-        bg2 = m * (q + c**2) / D  # tr BG²
+        rg2, f2, bg2 = traces(m, x, c, D, q, kappa)
         x2_g2 = (x * m) * (x / D)  # x² tr G²
         x2_rg2 = c**2 * x2_g2  # x² tr RG²
 

@@ -1,3 +1,17 @@
-from . import attention, depth, interpolation, prompts, stacks, train, trials
+from . import (  # fmt: skip
+    attention,
+    depth,
+    interpolation,
+    loops,
+    ngrams,
+    prompts,
+    stacks,
+    streams,
+    train,
+    trials,
+)
 
-__all__ = ["attention", "depth", "interpolation", "prompts", "stacks", "train", "trials"]
+__all__ = [
+    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
+    "train", "trials",
+]  # fmt: skip

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.linalg import toeplitz
 
 from iclkit.backend import streams
 from iclkit.data.contexts import context_statistic, draw_contexts, draw_statistics
+from iclkit.data.moments import conditional_moments
 from iclkit.data.tasks import draw_tasks
 
 SIGMA = {
@@ -18,13 +20,20 @@ SIGMA = {
 tokens_of_any_law = pytest.mark.parametrize("tokens", SIGMA.values(), ids=SIGMA)
 
 
-def raw(w, ell, rho, seed, tokens=None):
-    contexts = draw_contexts(w, ell, rho, streams(seed), tokens=tokens)
+def raw(w, ell, rho, seed, tokens=None, kernel=None):
+    contexts = draw_contexts(w, ell, rho, streams(seed), tokens=tokens, kernel=kernel)
     return contexts.query, context_statistic(contexts.tokens, contexts.labels), contexts.target
 
 
-def fast(w, ell, rho, seed, tokens=None):
-    return tuple(draw_statistics(w, ell, rho, streams(seed), tokens=tokens))
+def fast(w, ell, rho, seed, tokens=None, kernel=None):
+    return tuple(draw_statistics(w, ell, rho, streams(seed), tokens=tokens, kernel=kernel))
+
+
+def any_kernel(size):
+    """A random one: the last token has variance 1, the others have any."""
+    root = np.random.default_rng(size).standard_normal((size, size + 1))
+    root[-1] /= np.linalg.norm(root[-1])
+    return root @ root.T
 
 
 def test_shapes_and_model():
@@ -140,6 +149,74 @@ def test_one_long_context_is_cheap():
     w = draw_tasks(2, 3, np.random.default_rng(0))
     _, h, _ = fast(w, 10**12, 0.1, 0)
     np.testing.assert_allclose(h, np.c_[w, [1.1, 1.1]], atol=1e-4)
+
+
+# Tokens that are correlated over positions.
+
+
+@pytest.mark.parametrize("ell", [1, 2, 6])
+@pytest.mark.parametrize("query", [False, True], ids=["independent", "correlated"])
+@pytest.mark.parametrize("tokens", [None, SIGMA["correlated"]], ids=["isotropic", "of a law"])
+def test_both_draws_of_correlated_tokens_have_the_same_law(ell, query, tokens):
+    """Products of up to three numbers, and the distribution along random directions."""
+    d, n, rho = 3, 60_000, 0.4
+    kernel = any_kernel(ell + 1) if query else any_kernel(ell)
+    w = np.tile(draw_tasks(1, d, np.random.default_rng(5)), (n, 1))
+    one, other = (
+        np.concatenate([x, h, y[:, None]], axis=1)
+        for x, h, y in (raw(w, ell, rho, 1, tokens, kernel), fast(w, ell, rho, 2, tokens, kernel))
+    )
+
+    def products(joined):
+        pairs = np.einsum("ni,nj->nij", joined, joined).reshape(n, -1)
+        triples = np.einsum("ni,nj->nij", pairs[:, ::5], joined).reshape(n, -1)
+        return np.concatenate([joined, pairs, triples], axis=1)
+
+    a, b = products(one), products(other)
+    error = np.sqrt((a.var(axis=0) + b.var(axis=0)) / n)
+    assert np.max(np.abs(a.mean(axis=0) - b.mean(axis=0)) / error) < 4.5
+    for direction in np.random.default_rng(0).standard_normal((4, 2 * d + 2)):
+        assert stats.ks_2samp(one @ direction, other @ direction).pvalue > 1e-4
+
+
+def test_whole_contexts_have_their_kernel():
+    """Each coordinate by itself, and no two of them together."""
+    d, ell, n = 2, 3, 100_000
+    kernel = any_kernel(ell + 1)
+    drawn = draw_contexts(np.zeros((n, d)), ell, 0.0, streams(0), kernel=kernel)
+    x = np.concatenate([drawn.tokens, drawn.query[:, None, :]], axis=1) * d**0.5
+    products = np.einsum("nia,njb->nijab", x, x)
+    expected = np.einsum("ij,ab->ijab", kernel, np.eye(d))
+    z = (products.mean(axis=0) - expected) / (products.std(axis=0) / n**0.5)
+    assert np.max(np.abs(z)) < 4
+
+
+@pytest.mark.parametrize("ell", [1, 4])
+def test_a_kernel_of_independent_tokens_is_none(ell):
+    d, n = 3, 40_000
+    w = np.tile(draw_tasks(1, d, np.random.default_rng(5)), (n, 1))
+    plain, with_kernel = fast(w, ell, 0.3, 1), fast(w, ell, 0.3, 2, kernel=np.eye(ell))
+    for direction in np.random.default_rng(0).standard_normal((4, d + 1)):
+        assert stats.ks_2samp(plain[1] @ direction, with_kernel[1] @ direction).pvalue > 1e-3
+
+
+def test_a_query_that_is_a_token_of_the_context():
+    """All the same token: without noise, the label is the root of the mean square."""
+    w = draw_tasks(50, 3, np.random.default_rng(0))
+    x, h, y = fast(w, 4, 0.0, 0, kernel=np.ones((5, 5)))
+    np.testing.assert_allclose(h[:, 3], y**2, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(h[:, :3], 3 * y[:, None] * x, rtol=1e-6, atol=1e-6)
+
+
+def test_blocks_of_contexts_do_not_show():
+    """More contexts than fit a block, with more tokens than dimensions."""
+    w = np.tile(draw_tasks(1, 2, np.random.default_rng(5)), (3000, 1))
+    kernel = toeplitz(0.8 ** np.arange(200.0))
+    x, h, y = fast(w, 200, 0.3, 1, kernel=kernel)
+    assert h.shape == (3000, 3) and len(np.unique(h[:, 0])) == 3000
+    mean, second = conditional_moments(w[0], 200, 0.3, kernel=kernel)
+    deviation = np.sqrt(np.diag(second) - mean**2)
+    assert np.max(np.abs(h.mean(axis=0) - mean) / deviation) < 4 / 3000**0.5
 
 
 W = np.ones((2, 3))

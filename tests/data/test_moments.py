@@ -73,6 +73,42 @@ def test_conditional_moments_are_integrals(ell):
     np.testing.assert_allclose(second, (h.T * weights) @ h, rtol=1e-12)
 
 
+@pytest.mark.parametrize("tokens", [None, SIGMA], ids=["isotropic", "of a law"])
+@pytest.mark.parametrize("prior", ["sphere", "gaussian"])
+def test_moments_of_correlated_tokens_are_integrals(prior, tokens):
+    """Over tasks and contexts; the kernel has any diagonal."""
+    ell, rho, Sigma = 2, 0.3, np.eye(2) if tokens is None else tokens
+    kernel = np.array([[1.3, -0.8], [-0.8, 0.7]])
+    if prior == "gaussian":
+        u, weights_u = gauss(2)
+    else:
+        angle = 2 * np.pi * np.arange(8) / 8
+        u, weights_u = 2**0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1), np.full(8, 1 / 8)
+    u = u @ root_of(C)
+    z, weights_z = gauss(3 * ell)
+    z = z.reshape(len(z), ell, 3)
+    z[:, :, :2] = root_of(kernel) @ z[:, :, :2]
+    h = [contexts_at(z, np.broadcast_to(w, (len(z), 2)), ell, rho, root_of(Sigma)) for w in u]
+    means, seconds = (
+        [weights_z @ one for one in h], [(one.T * weights_z) @ one for one in h]
+    )  # fmt: skip
+    for w, mean, second in zip(u[:3], means, seconds, strict=False):
+        found = conditional_moments(w, ell, rho, tokens=tokens, kernel=kernel)
+        np.testing.assert_allclose(found[0], mean, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(found[1], second, rtol=1e-12, atol=1e-14)
+    for weights, moments in (
+        (weights_u,
+         population_moments(2, ell, rho, prior=prior, tasks=C, tokens=tokens, kernel=kernel)),
+        (np.full(len(u), 1 / len(u)), task_moments(u, ell, rho, tokens=tokens, kernel=kernel)),
+    ):  # fmt: skip
+        A = sum(p * np.outer(Sigma @ w, mean) for p, w, mean in zip(weights, u, means, strict=True))
+        np.testing.assert_allclose(moments.A, A, rtol=1e-12, atol=1e-14)
+        B = np.tensordot(weights, seconds, axes=1)
+        np.testing.assert_allclose(moments.B, B, rtol=1e-12, atol=1e-14)
+        variance = rho + sum(p * w @ Sigma @ w / 2 for p, w in zip(weights, u, strict=True))
+        assert moments.label_variance == pytest.approx(variance)
+
+
 @pytest.mark.parametrize("prior", ["sphere", "gaussian"])
 @pytest.mark.parametrize("ell", [1, 2])
 def test_population_moments_and_error_are_integrals(ell, prior):
