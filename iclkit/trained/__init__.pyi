@@ -1,4 +1,4 @@
-from . import (  # fmt: skip
+from . import (
     attention,
     depth,
     interpolation,
