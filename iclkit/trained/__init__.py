@@ -1,10 +1,10 @@
 """Networks that are trained, with JAX: an extra, ``pip install "iclkit[train]"``.
 
-`prompts` are what networks learn from, `attention` and `depth` what they are, `train` fits them,
-`interpolation` finds what they can learn by heart, and `trials` are the experiments that put all
-that together, besides `loops`, where one layer is trained through its applications, and `streams`,
-where Adam sees fresh contexts. Read them in this order. `ngrams` stands apart: random languages,
-and what learns them.
+`prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
+fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
+put all that together, besides `loops`, where one layer is trained through its applications, and
+`streams`, where Adam sees fresh contexts. Read them in this order. `ngrams` stands apart: random
+languages, and what learns them.
 """
 
 import lazy_loader

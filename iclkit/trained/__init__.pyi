@@ -1,6 +1,17 @@
-from . import attention, depth, interpolation, loops, ngrams, prompts, streams, train, trials
+from . import (
+    attention,
+    depth,
+    interpolation,
+    loops,
+    ngrams,
+    prompts,
+    stacks,
+    streams,
+    train,
+    trials,
+)
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "streams", "train",
-    "trials",
+    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
+    "train", "trials",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from iclkit.data.contexts import draw_contexts
 from iclkit.data.moments import population_moments, prediction_error
 from iclkit.data.tasks import assign_tasks, draw_tasks
 from iclkit.theory.descent import power_law
-from iclkit.trained._jax import jax, jnp
+from iclkit.trained._jax import jax, jnp, optax
 from iclkit.trained.attention import (
     MODELS,
     ODD,
@@ -48,6 +48,7 @@ from iclkit.trained.train import adamw, fit
 
 if TYPE_CHECKING:  # one trial imports it, so that a change of it concerns no chapter but its own
     from iclkit.trained.depth import Layers
+    from iclkit.trained.stacks import Stack
 
 Measure = Callable[[Seed], dict[str, Any]]
 
@@ -718,3 +719,177 @@ def _rotations(seed: np.random.SeedSequence, directions: int) -> np.ndarray:
         return rng.choice([-1.0, 1.0], (4096, 1, 1))
     turns: np.ndarray = ortho_group.rvs(directions, size=4096, random_state=rng)
     return turns
+
+
+# Deep stacks ----------------------------------------------------------------------------------
+
+
+@_trial
+def untrained_stacks(*, branch: str, depth: int, width: int, d: int = 8, size: int = 16) -> Measure:
+    """Measure what changes of weights do to random stacks, and how their gradients are balanced.
+
+    There is one of every plan of `iclkit.trained.stacks.shares`, all from the same matrices. For
+    "admin" shares are those that one pass over the inputs finds.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        See `trained_attention`.
+    branch : str
+        See `iclkit.trained.stacks.Stack`.
+    depth, width, d, size : int
+        Blocks, an even number, their width, at least 2, the dimension of inputs, and inputs; each
+        at least 1. Attention has eight tokens an input, other branches one.
+
+    Returns
+    -------
+    dict
+        For each plan, the logarithms `log_noise_…` and `log_step_…` of the mean squared change of
+        the output over the square of a small relative change of every weight, for Gaussian noise
+        and for a first step of Adam on the mean squared error, in which every weight changes as
+        much; and of the largest over the smallest gradient of a block, `log_imbalance_…`.
+
+    Notes
+    -----
+    Source: eq-ds-change, eq-ds-gradient in the book.
+
+    Examples
+    --------
+    >>> import math
+    >>> from iclkit.trained import stacks, trials
+    >>> found = trials.untrained_stacks(0, branch="relu", depth=4, width=256)
+    >>> expected = stacks.output_change(stacks.shares("even", 4), branch="relu")
+    >>> abs(math.exp(found["log_noise_even"]) / expected - 1) < 0.1
+    True
+    """
+    prepare = _side_by_side(branch, d, width, depth, size)
+
+    def measure(seed: Seed) -> dict[str, Any]:
+        return prepare(seed)[0]
+
+    return measure
+
+
+def _side_by_side(
+    branch: str, d: int, width: int, depth: int, size: int
+) -> Callable[[Seed], tuple[dict[str, Any], Stack, Any, Any]]:
+    from iclkit.trained.stacks import PLANS, Means, Stack, weigh  # for no other chapter
+
+    stack = Stack(branch)
+    plans = {plan: weigh(plan, depth) for plan in PLANS}
+    d, size = _counts(d=d, size=size)
+    width = _validate.count("width", width, least=2)  # one number that is normalised is a sign
+    draw = Means(d, 8 if branch == "attention" else 1)
+
+    def prepare(seed: Seed) -> tuple[dict[str, Any], Stack, Any, Any]:
+        initial, key, noise = _keys(backend.child_seed(seed, 0), 3)
+        inputs, targets = draw(key, (size,))
+        matrices = stack.init(initial, d, width, depth)
+        profile = stack.profile(matrices, inputs)
+        every = [matrices | weighed for weighed in plans.values()]
+        every[PLANS.index("admin")] |= weigh("admin", depth, profile)
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
+        found = compiled(_disturbed(stack))(params, inputs, targets, noise)
+        names = [f"{name}_{plan}" for name in found for plan in PLANS]
+        numbers = np.concatenate([np.asarray(values) for values in found.values()])
+        return dict(zip(names, numbers, strict=True)), stack, params, draw
+
+    return prepare
+
+
+@_same
+def _disturbed(stack: Stack) -> Any:
+    def disturbed(params: Any, inputs: Any, targets: Any, key: jax.Array) -> dict[str, Any]:
+        blocks = params["blocks"]
+
+        def loss(blocks: Any) -> Any:
+            return jnp.mean((stack.predict(params | {"blocks": blocks}, inputs) - targets) ** 2)
+
+        def change(direction: Any) -> Any:
+            def output(blocks: Any) -> Any:
+                return stack.output(params | {"blocks": blocks}, inputs)
+
+            return jnp.mean(jax.jvp(output, (blocks,), (direction,))[1] ** 2)
+
+        gradient = jax.grad(loss)(blocks)
+        squares: Any = sum(jnp.sum(leaf**2, axis=(1, 2)) for leaf in jax.tree.leaves(gradient))
+        scale = jax.tree.leaves(blocks)[0].shape[-1] ** -0.5
+        keys = dict(zip(blocks, jax.random.split(key, len(blocks)), strict=True))
+        noise = {n: scale * jax.random.normal(keys[n], leaf.shape) for n, leaf in blocks.items()}
+        step = jax.tree.map(lambda leaf: -scale * jnp.sign(leaf), gradient)
+        return {
+            "log_noise": jnp.log(change(noise)),
+            "log_step": jnp.log(change(step)),
+            "log_imbalance": jnp.log(squares.max() / squares.min()) / 2,
+        }
+
+    return jax.vmap(disturbed, in_axes=(0, None, None, None))
+
+
+@_trial
+def trained_stacks(
+    *, branch: str, depth: int, width: int, steps: int, rate: float, d: int = 8, size: int = 32
+) -> Measure:
+    """Train a stack of every plan with Adam at a constant rate, from the first step on.
+
+    All of them start from the same matrices and see the same inputs. Weights don't decay, and
+    gradients are not cut; their moments, and so their steps, have nothing to do with each other.
+
+    Parameters
+    ----------
+    seed : int or numpy.random.SeedSequence
+        See `trained_attention`. For all rates it has the same matrices and inputs.
+    branch, depth, width, d
+        See `untrained_stacks`.
+    steps : int
+        Steps, at least 1.
+    rate : float
+        Learning rate, positive and finite.
+    size : int
+        New inputs at each step, at least 1.
+
+    Returns
+    -------
+    dict
+        For each plan `loss_…`, the mean squared error after training on 2000 new inputs, over the
+        variance of the target; and `log_imbalance_…` of `untrained_stacks`, at the start.
+
+    Examples
+    --------
+    >>> from iclkit.trained import trials
+    >>> found = trials.trained_stacks(0, branch="relu", depth=2, width=8, steps=300, rate=0.01)
+    >>> found["loss_even"] < 0.5
+    True
+    """
+    prepare = _side_by_side(branch, d, width, depth, size)
+    steps, rate = _validate.count("steps", steps), _validate.finite("rate", rate)
+
+    def measure(seed: Seed) -> dict[str, Any]:
+        start, stack, params, draw = prepare(seed)
+        key, tested = _keys(backend.child_seed(seed, 1), 2)
+        predict = _each(stack)
+        count = len(params["inside"])
+        params |= {"rate": jnp.full(count, rate)}
+        found, _ = _fit(predict, params, draw, _ADAM, steps, size, key)
+        inputs, targets = draw(tested, (2000,))
+        losses = np.mean((compiled(predict)(found, inputs) - targets) ** 2, axis=1)
+        balance = {name: value for name, value in start.items() if "imbalance" in name}
+        names = [name.replace("log_imbalance", "loss") for name in balance]
+        return balance | dict(zip(names, losses, strict=True))
+
+    return measure
+
+
+@_same
+def _each(stack: Stack) -> Any:
+    return jax.vmap(stack.predict, in_axes=(0, None))
+
+
+def _by_rate(updates: Any, params: Any) -> Any:
+    """Multiply the updates of each network by its rate, so that all rates are compiled once."""
+    return jax.tree.map(
+        lambda leaf: -params["rate"].reshape(-1, *[1] * (leaf.ndim - 1)) * leaf, updates
+    )
+
+
+_ADAM = optax.chain(optax.scale_by_adam(), optax.stateless(_by_rate))
