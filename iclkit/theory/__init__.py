@@ -5,7 +5,7 @@ it. They are in `limit`, and their first order in 1/d is in `finite`; `structure
 tasks that have a law of `iclkit.data.laws`, `flow` what the errors are while training goes on, and
 `loop` what becomes of a fit that is applied many times to its context. `bayes` has the estimators
 to compare with, and `descent` what layers of linear attention can do with one context. In `links`,
-labels are nonlinear functions. Read `limit` first; the others stand alone.
+labels are nonlinear functions, and arrays plain. Read `limit` first; the others stand alone.
 
 The limit is d → ∞ with ℓ/d = α, k/d = κ and n/d² = τ fixed. Arguments that are arrays broadcast.
 Labelled arrays stay labelled: an `xarray.DataArray` meets others by the names of its dimensions,
