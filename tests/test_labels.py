@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit import theory
-from iclkit.theory import bayes, descent, finite, flow, limit, loop, structured
+from iclkit.theory import bayes, descent, finite, flow, limit, loop, streaming, structured
 
 # Of every function that broadcasts, good values of the arguments that do, and the others.
 RATIO = {"tau": 0.7, "alpha": 2.0, "kappa": 0.6}
 POINT = RATIO | {"rho": 0.3, "lam": 0.2}
 OTHER = {"alpha_test": 3.0, "rho_test": 0.5}
 CONTEXT = {"alpha": 2.0, "rho": 0.3}
+STREAM = {"batch": 5, "d": 4, "ell": 7, "rho": 0.3}
 BROADCASTING = {
     theory.stieltjes: ({"x": 0.4, "kappa": 0.6}, {}),
     theory.effective_ridge: (POINT, {}),
@@ -51,6 +52,9 @@ BROADCASTING = {
     flow.optimal_time: (POINT | OTHER, {"test": "idg"}),
     flow.finally_rises: (RATIO | {"rho": 0.3} | OTHER, {"test": "icl"}),
     flow.upper_edge: (RATIO | {"rho": 0.3}, {}),
+    streaming.icl_error: ({"steps": 9, "rate": 0.1} | STREAM, {}),
+    streaming.largest_rate: (STREAM, {}),
+    streaming.optimal_rate: ({"steps": 9} | STREAM, {}),
 }
 # With a dimension, one of the errors takes no other context.
 AT_SIZE = {theory.icl_error: POINT | OTHER | {"d": 40}, theory.idg_error: POINT | {"d": 40}}
@@ -63,7 +67,7 @@ def test_table_is_complete():
     """As their docstrings say "or array" of each argument that broadcasts, and nobody else's."""
     documented = {
         function: set(arguments)
-        for module in (limit, finite, bayes, structured, descent, flow, loop)
+        for module in (limit, finite, bayes, structured, descent, flow, loop, streaming)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not function.__name__.startswith("_")
         if (arguments := broadcasting_by_docstring(function))
@@ -80,7 +84,7 @@ def broadcasting_by_docstring(function):
 
 def column(name, value, points):
     """An argument that varies along a dimension of its own, with labels and attributes."""
-    whole = name in ("depth", "d")
+    whole = name in ("depth", "d", "steps", "batch", "ell")
     values = np.arange(points) + value if whole else value * 1.3 ** np.arange(points)
     labels = {f"d_{name}": (f"d_{name}", [f"{name}{i}" for i in range(points)], {"units": "1"})}
     return xr.DataArray(values, dims=f"d_{name}", coords=labels, name=name, attrs={"of": name})

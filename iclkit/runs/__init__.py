@@ -1,8 +1,8 @@
 """Experiments: one run, many at one point, and many over a grid, resumable.
 
 `one` is a single run, `many` repeats it, or any other measure, until error bars are small, and
-keeps what it has on disk. `looped` is a run whose fit is applied many times. `own` foretells the
-errors for a list of task vectors.
+keeps what it has on disk. `looped` is a run whose fit is applied many times, and `streamed`
+one that never sees a context twice. `own` foretells the errors for a list of task vectors.
 """
 
 import lazy_loader

@@ -3,8 +3,9 @@ from .looped import looped_attention
 from .many import simulate, sweep
 from .one import linear_attention
 from .own import contexts_needed, predict, tokens_needed
+from .streamed import streaming_descent
 
 __all__ = [
     "contexts_needed", "linear_attention", "load", "looped_attention", "predict",
-    "simulate", "sweep", "tokens_needed",
+    "simulate", "streaming_descent", "sweep", "tokens_needed",
 ]  # fmt: skip

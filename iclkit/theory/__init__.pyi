@@ -1,4 +1,4 @@
-from . import bayes, descent, flow, links, loop, nonparametric, structured
+from . import bayes, descent, flow, links, loop, nonparametric, streaming, structured
 from .finite import finite_size_coefficient, pole_strength
 from .limit import (
     critical_noise,
@@ -14,5 +14,5 @@ from .limit import (
 __all__ = [
     "bayes", "critical_noise", "descent", "effective_ridge", "finite_size_coefficient", "flow",
     "icl_error", "idg_error", "links", "loop", "nonparametric", "optimal_context",
-    "optimal_ridge", "pole_strength", "ridge_edge", "stieltjes", "structured",
+    "optimal_ridge", "pole_strength", "ridge_edge", "stieltjes", "streaming", "structured",
 ]  # fmt: skip

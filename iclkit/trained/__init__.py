@@ -2,8 +2,8 @@
 
 `prompts` are what networks learn from, `attention` and `depth` what they are, `train` fits them,
 `interpolation` finds what they can learn by heart, and `trials` are the experiments that put all
-that together, besides `loops`, where one layer is trained through its applications. Read them in
-this order.
+that together, besides `loops`, where one layer is trained through its applications, and `streams`,
+where Adam sees fresh contexts. Read them in this order.
 """
 
 import lazy_loader

@@ -1,3 +1,5 @@
-from . import attention, depth, interpolation, loops, prompts, train, trials
+from . import attention, depth, interpolation, loops, prompts, streams, train, trials
 
-__all__ = ["attention", "depth", "interpolation", "loops", "prompts", "train", "trials"]
+__all__ = [
+    "attention", "depth", "interpolation", "loops", "prompts", "streams", "train", "trials",
+]  # fmt: skip
