@@ -138,17 +138,21 @@ def readout_terms(link: Any, readout: Any, overlap: Any, rho: float) -> Readout:
     rho = _validate.scalar(_validate.nonnegative, "rho", rho)
 
     seen = link * q[:, None] ** np.arange(len(link))
-    floor = np.sum(link**2 - seen**2, axis=1)
-    distance = np.sum((readout - seen) ** 2, axis=1)
+    away = seen - readout
+    # 1 - q^{2k} is (1 - q²) Σ q^{2j} over j < k, which keeps its digits next to q = 1.
+    rest = np.cumsum(link[:0:-1] ** 2)[::-1]
+    across = (1 - q) * (1 + q)
+    floor = across * np.sum(rest * q[:, None] ** (2 * np.arange(len(rest))), axis=1)
 
     t, weights = _normal_nodes(2 * len(link))
-    v, across = _normal_nodes(len(link) + 1)
-    q = q[:, None, None]
-    z = q * t[:, None] + np.sqrt(1 - q**2) * v
     h = features(t, len(link) - 1)
-    residual = features(z, len(link) - 1) @ link - (h @ readout)[:, None]
-    second = (residual**2 @ across + rho) @ (weights * np.sum(h**2, axis=1))
-    return Readout(floor, distance, second - distance)
+    scatter = np.full(len(q), rho * len(link))
+    for v, share in zip(*_normal_nodes(len(link) + 1), strict=True):
+        z = q[:, None] * t + np.sqrt(across)[:, None] * v
+        residual = features(z, len(link) - 1) @ link - h @ readout
+        around = residual[..., None] * h - away[:, None]
+        scatter += share * np.sum(around**2, axis=2) @ weights
+    return Readout(floor, np.sum(away**2, axis=1), scatter)
 
 
 def spread(link: Any, r: int, rho: float) -> Any:

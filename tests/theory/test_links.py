@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -65,6 +66,32 @@ def test_spread_is_that_of_sampled_examples(r):
                       for p in powers)  # fmt: skip
         found = y**2 * squares
         assert abs(found.mean() - wanted) < 3 * found.std() / math.sqrt(n), k
+
+
+def test_terms_keep_their_digits_where_they_are_small():
+    """For a constant the scatter is the noise, and the floor of h_3 is 1 - q⁶ in any digits."""
+    noise = links.readout_terms(np.array([2.0]), np.array([1.0]), np.array([0.3]), 1e-20).scatter
+    assert noise == pytest.approx([1e-20], rel=1e-9, abs=0)
+    q = np.array([1 - 1e-9, 1e-13 - 1])
+    floor = links.readout_terms(np.eye(4)[3], np.zeros(4), q, 0.1).floor
+    wanted = [float(1 - Fraction(x) ** 6) for x in q]
+    assert floor == pytest.approx(wanted, rel=1e-14, abs=0)
+
+
+def test_terms_of_the_largest_degree_are_those_of_exact_integers():
+    """At q = 1 without a read-out the scatter is an integral of He_20 and its squares."""
+    whole = [np.rint(special.hermitenorm(k).coef).astype(int).tolist() for k in range(21)]
+    square = [np.array(x, dtype=object) for x in whole]
+    square = [np.convolve(x, x) for x in square]
+    wanted = Fraction(-1)
+    for k in range(21):
+        powers = np.convolve(square[20], square[k])[::-1]
+        moments = sum(
+            c * math.prod(range(i - 1, 0, -2)) for i, c in enumerate(powers) if i % 2 == 0
+        )
+        wanted += Fraction(moments, math.factorial(k) * math.factorial(20))
+    found = links.readout_terms(np.eye(21)[20], np.zeros(21), np.array([1.0]), 0.0).scatter
+    assert found == pytest.approx([float(wanted)], rel=1e-12)
 
 
 def test_a_linear_link_has_the_error_of_the_linear_layer():
