@@ -19,6 +19,7 @@ import xarray as xr
 from iclkit import _validate, backend, plots
 from iclkit.data import contexts, kernels, moments, tasks
 from iclkit.fits import cost, features, fit, krylov, solvers, training
+from iclkit.theory import links
 
 mpl.use("Agg")
 
@@ -77,6 +78,9 @@ RIGHT = {
     kernels.correlated_error: {"gamma": GAMMA, "ell": 3, "rho": 0.1, "kernel": KERNEL, "tasks": X},
     tasks.draw_tasks: {"k": 3, "d": D, "rng": RNG, "prior": "sphere", "tasks": LAW},
     tasks.assign_tasks: {"n": N, "k": 3, "rng": RNG, "assignment": "uniform"},
+    links.features: {"t": T, "degree": 3},
+    links.readout_terms: {"link": LAW, "readout": LAW, "overlap": T / 4, "rho": 0.1},
+    links.spread: {"link": LAW, "r": 3, "rho": 0.1},
     backend.namespace: {"device": "cpu"},
     backend.to_numpy: {"array": X},
     backend.row_blocks: {"array": X, "rows": 2},

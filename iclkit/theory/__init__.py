@@ -7,7 +7,8 @@ context are correlated, `flow` what they are while training goes on, and `loop` 
 fit that is applied many times to its context; `streaming` is training on fresh contexts at every
 step, at finite sizes. `bayes` has the estimators to compare with, and
 `descent` what layers of linear attention can do with one context; in `nonparametric` tasks are
-functions on an interval. Read `limit` first; the others stand alone.
+functions on an interval, and in `links`, whose arrays are plain, labels are nonlinear functions of
+one direction. Read `limit` first; the others stand alone.
 
 The limit is d → ∞ with ℓ/d = α, k/d = κ and n/d² = τ fixed. Arguments that are arrays broadcast.
 Labelled arrays stay labelled: an `xarray.DataArray` meets others by the names of its dimensions,

@@ -266,7 +266,7 @@ def stationary(r: ArrayLike, *, query: bool = False) -> Correlation:
     Returns
     -------
     Correlation
-        t₁ = 1, t₂ = 1 + 2Σⱼ rⱼ², and with a correlated query k₀ = Σⱼ rⱼ² and k₁ = Σᵢⱼ rᵢrⱼr_|i−j|,
+        t₁ = 1, t₂ = 1 + 2Σⱼ rⱼ², and with a correlated query k₀ = Σⱼ rⱼ² and k₁ = Σᵢⱼ rᵢ rⱼ r(i−j),
         with sums over i, j ≥ 1.
 
     Raises
