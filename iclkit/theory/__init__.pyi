@@ -1,5 +1,13 @@
 from . import (
-    bayes, correlated, descent, flow, links, loop, nonparametric, streaming, structured,
+    bayes,
+    correlated,
+    descent,
+    flow,
+    links,
+    loop,
+    nonparametric,
+    streaming,
+    structured,
 )  # fmt: skip
 from .finite import finite_size_coefficient, pole_strength
 from .limit import (
