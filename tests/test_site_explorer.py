@@ -177,7 +177,8 @@ def test_errors_of_applications_are_those_of_the_package(browser):
     )
     same = found == expected  # inf, where it diverges beyond the range of floats
     gap = np.abs(found[~same] - expected[~same]) / (1e-3 + expected[~same])
-    assert len(points) > 200 and gap.max() < 1e-8
+    # Within 1e-6 of κ = 1 the page takes fewer nodes.
+    assert len(points) > 200 and gap.max() < 1e-6
 
 
 def test_other_readings_are_those_of_the_package(browser):
@@ -461,7 +462,8 @@ def test_live_figures_follow_their_sliders(browser, tmp_path):
     script = f'<script src="{SCRIPT.as_uri()}"></script>'
     (tmp_path / "all.html").write_text(f"{head}{figures}{script}", encoding="utf-8")
     visit(browser, (tmp_path / "all.html").as_uri())
-    drawn = "return [...document.querySelectorAll('.line.icl')].map(e => e.getAttribute('d'))"
+    drawn = "return [...document.querySelectorAll('.line.icl:not(.dotted)')]"
+    drawn += ".map(e => e.getAttribute('d'))"
     shown(browser, f"[data-live={list(LIVE)[-1]}] .line.icl")
     settle = "setTimeout(arguments[0], 600)"
     browser.execute_async_script(settle)

@@ -67,7 +67,7 @@ function trained(tau, alpha, kappa, rho, lam, t) {
   const far = [tau, alpha, kappa, rho, lam, t].some(x => x && x < Infinity && !(x >= 1e-9 && x <= 1e9));
   if (far || lam < 0) return [NaN, NaN];
   if (t === 0) return [1 + rho, 1 + rho];
-  if (t === Infinity) return errors(tau, alpha, kappa, rho, lam);
+  if (t === Infinity) return errors(tau, alpha, kappa, rho, lam).slice(0, 2);
   const q = (1 + rho) / alpha, states = WAYS.map(([zeta]) => ridged(cmore(ctimes(zeta, 1 / t), lam), q, tau, kappa));
   const mirrored = states.map(s => Object.fromEntries(Object.entries(s).map(([name, a]) => [name, conj(a)])));
   const sum = [rho, rho];
