@@ -153,7 +153,7 @@ def test_errors_along_training_are_those_of_the_package(browser):
     for row, error in enumerate((flow.icl_error, flow.idg_error)):
         t, *others = points[~refused].T[[5, 0, 1, 2, 3, 4]]
         expected[~refused, row] = error(t, *others)
-    assert 0 < refused.sum() < 200 and np.isnan(found[-1]).all()
+    assert 0 < refused.sum() < 400 and np.isnan(found[-1]).all()
     held = np.isfinite(expected)
     assert np.array_equal(np.isinf(found[~refused]), np.isinf(expected[~refused]))
     # In units of the error before training, but for noise of the labels that is larger than it.
