@@ -14,8 +14,8 @@ const legendre = n => rules[n] ||= Array.from({ length: n }, (_, i) => {
 function spectrum(kappa) {
   const root = kappa ** -0.5;
   if (root === 0) return [[1, 1], [0, 0]];
-  // Closer to κ = 1 more nodes would serve contexts beyond a billion times d.
-  const far = Math.max(Math.abs(Math.log(root)), 1e-6), half = Math.asinh(Math.PI / far) / 2;
+  // As close to κ = 1 as floats of 1 − κ have digits.
+  const far = Math.max(Math.abs(Math.log(root)), 1e-12), half = Math.asinh(Math.PI / far) / 2;
   const nodes = legendre(40 + Math.floor(12 * half)).map(([u, weight]) => {
     const angle = far * Math.sinh(half * (1 + u)), r = (1 - root) ** 2 + 4 * root * Math.sin(angle / 2) ** 2;
     return [r, weight * Math.hypot(far, angle) * Math.sin(angle) ** 2 / r];
