@@ -8,10 +8,11 @@ from . import (
     stacks,
     streams,
     train,
+    transformer,
     trials,
 )
 
 __all__ = [
     "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
-    "train", "trials",
+    "train", "transformer", "trials",
 ]  # fmt: skip

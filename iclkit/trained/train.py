@@ -81,6 +81,7 @@ def fit(
     *,
     key: jax.Array,
     shape: tuple[int, int],
+    watch: Callable[[int, Any], None] | None = None,
 ) -> tuple[Any, np.ndarray]:
     """Train a network on the mean squared error.
 
@@ -100,6 +101,10 @@ def fit(
         Random key; the same key gives the same network on a CPU.
     shape : (int, int)
         Minibatches that are drawn together, as small draws cost a step each, and prompts in one.
+    watch : callable, optional
+        ``watch(part, params)`` is called after each part of the training, 1, 2, … up to 50, with
+        the parameters that it ends with. Parts are equal if 50 draws of minibatches, or a multiple
+        of 50, make up the steps; a training of fewer draws has fewer parts.
 
     Returns
     -------
@@ -129,6 +134,8 @@ def fit(
     """
     _validate.function("predict", predict)
     _validate.function("draw", draw)
+    if watch is not None:
+        _validate.function("watch", watch)
     _validate.instance(
         "optimiser", optimiser, optax.GradientTransformation, "an optax.GradientTransformation"
     )
@@ -143,12 +150,14 @@ def fit(
     if rest:
         plan.append(((rest, size), np.array([rounds])))
     state, losses = (params, optimiser.init(params)), np.empty(0)
-    for shape, numbers in plan:
+    for part, (shape, numbers) in enumerate(plan, start=1):
         state, new = _rounds(predict, optimiser, shape, state, draw, key, numbers)
         losses = np.concatenate([losses, np.ravel(new)])
         if not np.isfinite(losses).all():
             step = np.flatnonzero(~np.isfinite(losses))[0]
             raise FloatingPointError(f"the loss is not finite in step {step}: take a smaller rate")
+        if watch is not None:
+            watch(part, state[0])
     return state[0], losses
 
 
