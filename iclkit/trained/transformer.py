@@ -1,8 +1,8 @@
 """A transformer as practitioners build it: pre-norm blocks with heads and a GELU network.
 
-It reads prompts in one of two ways. Interleaved, every xᵢ and every yᵢ is a token, and each label
-is predicted from what stands before it, as in a language model; in pairs, (xᵢ, yᵢ) is a token, and
-the query's label alone is predicted, as everywhere else in this package.
+It reads prompts in one of two ways. In pairs, (xᵢ, yᵢ) is a token, and the query's label alone is
+predicted, as everywhere else in this package; interleaved, every xᵢ and every yᵢ is a token, and
+each label is predicted from what stands before it, as in a language model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from iclkit.trained.trials import (
     _trial,
 )
 
-TOKENS = ("interleaved", "pairs")
+TOKENS = ("pairs", "interleaved")
 SCALINGS = ("standard", "mup")
 #: Width at which both scalings are the same.
 BASE = 16
@@ -54,8 +54,8 @@ class Transformer:
         Width h, a multiple of `heads`; the GELU network is four times as wide.
     depth, heads : int
         Number of blocks and of heads, each at least 1.
-    tokens : {"interleaved", "pairs"}
-        Whether xᵢ and yᵢ are tokens of their own, or (xᵢ, yᵢ) is one.
+    tokens : {"pairs", "interleaved"}
+        Whether (xᵢ, yᵢ) is a token, or xᵢ and yᵢ are tokens of their own.
     positions : int
         Tokens that have a learned position; at 0 there are none, and prompts may be of any length.
     scaling : {"standard", "mup"}
@@ -76,7 +76,7 @@ class Transformer:
     width: int
     depth: int = 4
     heads: int = 4
-    tokens: str = "interleaved"
+    tokens: str = "pairs"
     positions: int = 0
     scaling: str = "standard"
 
@@ -193,7 +193,7 @@ class Labelled:
     ----------
     draw : sampler
         See `iclkit.trained.prompts`.
-    tokens : {"interleaved", "pairs"}
+    tokens : {"pairs", "interleaved"}
         See `Transformer`.
 
     Examples
@@ -222,7 +222,7 @@ class Labelled:
 @_trial
 def trained_transformer(
     *, d: int, alpha: float, rho: float, width: int, steps: int, rate: float,
-    scaling: str = "standard", tokens: str = "interleaved", positions: bool = False,
+    scaling: str = "standard", tokens: str = "pairs", positions: bool = False,
     kappa: float = np.inf, tau: float = np.inf, size: int = 32, depth: int = 4, heads: int = 4,
 ) -> Measure:  # fmt: skip
     """Train one transformer, and compare what it predicts with Bayes' predictions.
@@ -252,9 +252,9 @@ def trained_transformer(
         On 2000 contexts, each with its own task, `bayes_error`, the error of Bayes ridge, and
         `icl_error`, which is that and the mean square of the difference between both predictions.
         This mean is more precise than that of squared errors, whose excess it is on average; it is
-        also given during the training, as `excess_06` after 6 % of the steps, and for interleaved
-        tokens at other context lengths, as `excess_ell_03` on 1000 contexts, up to that of training
-        where positions are learned. Where
+        also given during the training, as `excess_06` after 6 % of the steps, and at other context
+        lengths, as `excess_ell_03` on 1000 contexts, up to that of training where positions are
+        learned. Where
         κ is finite also `idg_error` on tasks of the list, `dmmse_error`, that of the posterior mean
         over the list on these, and `from_dmmse` and `from_ridge`, mean squares of differences
         from both on new tasks. `train_loss` is the mean over the last fiftieth of the steps.
@@ -278,7 +278,8 @@ def trained_transformer(
         raise ValueError(f"steps must be a multiple of 50, got {steps}")
     rows = 2 * ell + 1 if tokens == "interleaved" else ell + 1
     learned = rows if _validate.flag("positions", positions) else 0
-    model = Transformer(width, depth, heads, tokens, learned, scaling)
+    Transformer(width, depth, heads, tokens, learned, scaling)  # checks, before it is looked up
+    model = _transformer(width, depth, heads, tokens, learned, scaling)
     optimiser = model.optimiser(steps, rate)
     fresh = _validate.scalar(_validate.positive, "kappa", kappa) == np.inf
     k = None if fresh else _validate.size("kappa", kappa, d, "k = kappa * d")
@@ -287,7 +288,6 @@ def trained_transformer(
     if n is not None and n < size:
         raise ValueError(f"size must be at most n = {n}, got {size}")
     lengths = [length for length in LENGTHS if not learned or length <= ell]
-    lengths = lengths if tokens == "interleaved" else []
     # As many together as divide a fiftieth of the steps.
     together = max(count for count in range(1, 101) if steps // 50 % count == 0)
 
@@ -314,9 +314,8 @@ def trained_transformer(
             model.predict, start, draw, optimiser, steps, key=key, shape=(together, size),
             watch=watch,
         )  # fmt: skip
-        if lengths:
-            w = draw_tasks(_TESTS // 2, d, streams.tasks, prior="gaussian")
-            found |= _along(model, params, _test(w, lengths[-1], rho, streams), rho)
+        w = draw_tasks(_TESTS // 2, d, streams.tasks, prior="gaussian")
+        found |= _along(model, params, _test(w, lengths[-1], rho, streams), lengths, rho)
         found["bayes_error"] = rho + float(np.mean((ridge - test.w) ** 2))
         found["icl_error"] = found["bayes_error"] + _from(model, params, test, ridge)
         found["train_loss"] = np.mean(losses[-steps // 50 :])
@@ -338,6 +337,9 @@ def trained_transformer(
     return measure
 
 
+_transformer = _same(Transformer)
+
+
 class _Test(NamedTuple):
     """Contexts of a test, one task for each."""
 
@@ -357,13 +359,18 @@ def _from(model: Transformer, params: Any, test: _Test, mean: np.ndarray) -> flo
     return float(np.mean((found - np.vecdot(mean, test.contexts.query)) ** 2))
 
 
-def _along(model: Transformer, params: Any, test: _Test, rho: float) -> dict[str, float]:
+def _along(
+    model: Transformer, params: Any, test: _Test, lengths: list[int], rho: float
+) -> dict[str, float]:
     """Compare with Bayes ridge at other context lengths: the queries are tokens of one context."""
     tokens = np.concatenate([test.contexts.tokens, test.contexts.query[:, None]], axis=1)
-    found, excess = np.asarray(compiled(model.predict)(params, test.prompts)), {}
-    for length in LENGTHS:
-        if length < tokens.shape[1]:
-            mean = ridge_mean(tokens[:, :length], test.contexts.labels[:, :length], rho)
-            gap = found[:, length] - np.vecdot(mean, tokens[:, length])
-            excess[f"excess_ell_{length:02d}"] = float(np.mean(gap**2))
+    excess = {}
+    for length in lengths:
+        x, y = tokens[:, :length], test.contexts.labels[:, :length]
+        part = Contexts(x, y, tokens[:, length], test.contexts.target)
+        prompts = jnp.asarray(write(part), jnp.float32)
+        mean = ridge_mean(x, y, rho)
+        excess[f"excess_ell_{length:02d}"] = _from(
+            model, params, _Test(prompts, part, test.w), mean
+        )
     return excess
