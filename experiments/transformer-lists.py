@@ -12,7 +12,8 @@ from iclkit.trained.transformer import trained_transformer
 sweep(
     trained_transformer,
     {
-        "d": 5, "alpha": 2.0, "rho": 0.01, "width": 32, "rate": 1e-3, "steps": 10_000,
+        "d": 5, "alpha": 2.0, "rho": 0.01, "width": 32, "scaling": "mup",
+        "rate": 3e-3, "steps": 10_000,
         "tau": [np.inf, 400.0], "kappa": [0.2, 0.6, 1.0, 2.4, 6.4, 20.0, 50.0, 200.0],
     },
     "book/data/transformer-lists.nc",
