@@ -209,6 +209,7 @@ def test_bad_optimisers(change, error, message):
         ({"shape": (1, 2, 3)}, TypeError, r"shape must be two integers, got \(1, 2, 3\)"),
         ({"predict": np.ones(3)}, TypeError, "predict must be a function"),
         ({"draw": None}, TypeError, "draw must be a function, got None"),
+        ({"watch": 3}, TypeError, "watch must be a function, got 3"),
         ({"optimiser": None}, TypeError, "optimiser must be an optax.GradientTransformation"),
         ({"shape": (2, N)}, ValueError, rf"shape must hold at most the n = {N} prompts"),
     ],
@@ -221,3 +222,22 @@ def test_bad_arguments_of_a_fit(change, error, message):
     }  # fmt: skip
     with pytest.raises(error, match=message):
         fit(params=params, **(options | change))
+
+
+def test_what_is_watched_is_the_training():
+    """As many equal parts as there are, and their parameters are those of a training that ends."""
+    params, sample = problem()
+    seen = []
+
+    def run(steps, watch=None):
+        return fit(
+            line, params, Fixed(sample), adamw(100, 0.01), steps, key=jax.random.key(0),
+            shape=(1, N), watch=watch,
+        )  # fmt: skip
+
+    end, _ = run(100, lambda part, now: seen.append((part, now)))
+    assert [part for part, _ in seen] == list(range(1, 51))
+    for part, now in (seen[9], seen[-1]):
+        until, _ = run(2 * part)
+        jax.tree.map(np.testing.assert_allclose, now, until)
+    jax.tree.map(np.testing.assert_array_equal, seen[-1][1], end)
