@@ -105,10 +105,15 @@ def trained(model, steps=5, rate=1e-2):
     state = optimiser.init(params)
     predict = jax.jit(model.predict)
     start = predict(params, z)
-    for _ in range(steps):
+
+    @jax.jit
+    def step(params, state):
         gradient = jax.grad(lambda p: jnp.mean((model.predict(p, z) - targets) ** 2))(params)
         updates, state = optimiser.update(gradient, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
+        return jax.tree.map(jnp.add, params, updates), state
+
+    for _ in range(steps):
+        params, state = step(params, state)
     return np.asarray(start), np.asarray(predict(params, z))
 
 
