@@ -63,7 +63,7 @@ def mark(app, doctree, page):
             if not (found := VERDICT.match(text)):
                 raise ExtensionError(f"a verdict of the ledger is none: {row[-1].astext()!r}")
             verdict = found[0]
-            owner = "the book’s own" if row[0].astext().startswith("Book:") else "of papers"
+            owner = "the book" if row[0].astext().startswith("Book:") else "papers"
             counts.setdefault(part, {}).setdefault(owner, Counter())[verdict] += 1
             row["classes"].append(f"row-{VERDICTS[verdict]}")
             rest = text[found.end() :]

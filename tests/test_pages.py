@@ -122,7 +122,7 @@ def test_ledger_counts_its_rows(tmp_path):
             said[part, name, head] = int(number)
     counted = Counter()
     for part, claim, text in ledger_rows():
-        owner = "the book’s own" if claim.startswith("*Book:*") else "of papers"
+        owner = "the book" if claim.startswith("*Book:*") else "papers"
         for where in (part, "All parts"):
             for verdict in (re.match(VERDICT, text)[0], "all"):
                 counted[where, owner, verdict] += 1
