@@ -248,6 +248,8 @@ def _left(network: Any, params: Any, turn: Any, w: Any, x: Any) -> Any:
 
 def _passes(risk: Any, start: float) -> float:
     """Find where a risk first passes 1, on a grid from the start, and then to 1e-4."""
+    if not risk(start) <= 1:
+        return start
     below = start
     for above in np.geomspace(start, _FAR, 31)[1:]:
         if not risk(above) <= 1:
