@@ -5,6 +5,7 @@ from . import (
     loops,
     ngrams,
     prompts,
+    shifts,
     stacks,
     streams,
     train,
@@ -12,6 +13,6 @@ from . import (
 )
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
-    "train", "trials",
+    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "shifts", "stacks",
+    "streams", "train", "trials",
 ]  # fmt: skip
