@@ -2,6 +2,7 @@ from . import (
     attention,
     depth,
     interpolation,
+    intervals,
     loops,
     ngrams,
     prompts,
@@ -12,6 +13,6 @@ from . import (
 )
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
-    "train", "trials",
+    "attention", "depth", "interpolation", "intervals", "loops", "ngrams", "prompts", "stacks",
+    "streams", "train", "trials",
 ]  # fmt: skip
