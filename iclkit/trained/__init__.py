@@ -2,9 +2,9 @@
 
 `prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
 fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
-put all that together, besides `loops`, where one layer is trained through its applications, and
-`streams`, where Adam sees fresh contexts. Read them in this order. `ngrams` stands apart: random
-languages, and what learns them.
+put all that together, besides `loops`, where one layer is trained through its applications,
+`streams`, where Adam sees fresh contexts, and `intervals`, where networks predict a variance, too.
+Read them in this order. `ngrams` stands apart: random languages, and what learns them.
 """
 
 import lazy_loader

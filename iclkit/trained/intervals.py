@@ -1,7 +1,7 @@
 """Networks that say how sure they are: a mean and a variance for the label, beside those of Bayes.
 
-Tasks are standard Gaussian in training, and noise is of one level, or of a level of its own in every
-context. A test may have other noise, longer tasks, other lengths of contexts, or longer tokens.
+Tasks are standard Gaussian in training, and noise is of one level, or of its own in every context.
+A test may have other noise, longer tasks, contexts of another length, or longer tokens.
 """
 
 from __future__ import annotations
