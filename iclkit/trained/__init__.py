@@ -3,7 +3,8 @@
 `prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
 fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
 put all that together, besides `loops`, where one layer is trained through its applications,
-`shifts`, where the spectrum at test is another one, and `streams`, where Adam sees fresh contexts.
+`shifts`, where the spectrum at test is another one, `streams`, where Adam sees fresh contexts, and
+`intervals`, where networks predict a variance, too.
 Read them in this order. `ngrams` stands apart: random languages, and what learns them.
 """
 

@@ -2,6 +2,7 @@ from . import (
     attention,
     depth,
     interpolation,
+    intervals,
     loops,
     ngrams,
     prompts,
@@ -13,6 +14,6 @@ from . import (
 )
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "shifts", "stacks",
-    "streams", "train", "trials",
+    "attention", "depth", "interpolation", "intervals", "loops", "ngrams", "prompts", "shifts",
+    "stacks", "streams", "train", "trials",
 ]  # fmt: skip
