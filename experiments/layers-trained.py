@@ -1,0 +1,41 @@
+"""Layers of linear attention and softmax blocks, trained on one task, beside gradient steps.
+
+Layers with all their matrices, at three dimensions, one to four of them, with and without noise;
+some of them with twice the steps of training; layers in streams wider than their tokens, from
+random matrices; and blocks of softmax attention at two dimensions. Half an hour on one core.
+"""
+
+import numpy as np
+import xarray as xr
+
+from iclkit.runs import sweep
+from iclkit.trained.wide import trained_blocks, trained_layers
+
+sizes, noises = [6, 8, 12], [0.0, 0.25]
+# The most telling first: what a layer does has as many names as there are layers.
+points = [
+    *((f"full-{L}", {"d": sizes, "rho": noises, "depth": L, "start": "equal", "steps": steps})
+      for L, steps in ((2, 3000), (1, 1000), (4, 3000))),
+    ("wide-2", {"d": 6, "rho": 0.25, "depth": 2, "start": "random", "width": [7, 14, 28]}),
+    ("blocks", {"d": [6, 12], "rho": 0.25, "depth": [1, 2], "width": 32, "steps": 6000}),
+    *((f"doubled-{L}", {"d": 8, "rho": noises, "depth": L, "start": "equal", "steps": 6000})
+      for L in (2, 4)),
+    ("full-3", {"d": sizes, "rho": noises, "depth": 3, "start": "equal"}),
+    *((f"wide-{L}", {"d": 6, "rho": 0.25, "depth": L, "start": "random", "width": [7, 14, 28]})
+      for L in (4, 1)),
+]  # fmt: skip
+for name, grid in points:
+    trial = trained_blocks if name == "blocks" else trained_layers
+    runs = 3 if name == "blocks" else 5
+    listed = {
+        key: xr.DataArray(values, dims=key) for key, values in grid.items() if np.ndim(values)
+    }
+    sweep(
+        trial,
+        {"alpha": 1.0, "size": 64, "steps": 3000} | grid | listed,
+        f"book/data/layers-{name}.nc",
+        name=trial.__name__,
+        seed=67,
+        runs=(runs, runs),
+        workers=1,
+    )
