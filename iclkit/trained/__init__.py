@@ -2,8 +2,9 @@
 
 `prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
 fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
-put all that together, besides `loops`, where one layer is trained through its applications, and
-`streams`, where Adam sees fresh contexts. Read them in this order. `ngrams` stands apart: random
+put all that together, besides `loops`, where one layer is trained through its applications,
+`streams`, where Adam sees fresh contexts, and `wide`, where layers are read off what they predict.
+Read them in this order. `ngrams` stands apart: random
 languages, and what learns them.
 """
 

@@ -9,9 +9,10 @@ from . import (
     streams,
     train,
     trials,
+    wide,
 )
 
 __all__ = [
     "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
-    "train", "trials",
+    "train", "trials", "wide",
 ]  # fmt: skip
