@@ -354,8 +354,9 @@ def trained_layers(
 
     def measure(seed: Seed) -> dict[str, Any]:
         key, initial = _keys(backend.child_seed(seed, 1), 2)
-        sizes = (d,) if h is None else (d, h)
-        params, draw = network.init(initial, *sizes, start), Fresh(d, ell, rho, "float32")
+        init: Any = network.init  # a stream has one size more
+        params = init(initial, d, start) if h is None else init(initial, d, h, start)
+        draw = Fresh(d, ell, rho, "float32")
         params, _ = _fit(network.predict, params, draw, optimiser, steps, size, key)
         test = _draw(seed, d, ell, rho)
         estimates = estimate(network, params, test.prompts)
