@@ -2,7 +2,7 @@
 
 Layers with all their matrices, at three dimensions, one, two and four of them, with and without
 noise; some of them with twice the steps of training; layers in streams wider than their tokens,
-from random matrices and from gradient steps; and blocks of softmax attention at two dimensions.
+from random matrices; and blocks of softmax attention at two dimensions.
 Half an hour on one core.
 """
 
@@ -20,7 +20,6 @@ points = [
     *((f"full-{L}", full | {"depth": L, "steps": steps})
       for L, steps in ((2, 3000), (1, 1000), (4, 3000))),
     ("wide-2", wide | {"depth": 2, "start": "random"}),
-    ("wide-equal-2", wide | {"depth": 2, "start": "equal"}),
     ("blocks", blocks | {"steps": 6000}),
     *((f"doubled-{L}", full | {"d": 8, "depth": L, "steps": 6000}) for L in (2, 4)),
 ]  # fmt: skip
