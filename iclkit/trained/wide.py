@@ -63,8 +63,8 @@ class Wide:
     >>> params = Wide(depth=2).init(jax.random.key(0), 3, 8, "equal")
     >>> params["embedding"].shape, params["readout"].shape
     ((4, 8), (8,))
-    >>> {name: matrices.shape for name, matrices in params["layers"].items()}
-    {'query': (2, 8, 8), 'key': (2, 8, 8), 'value': (2, 8, 8)}
+    >>> sorted((name, matrices.shape) for name, matrices in params["layers"].items())
+    [('key', (2, 8, 8)), ('query', (2, 8, 8)), ('value', (2, 8, 8))]
     """
 
     depth: int
