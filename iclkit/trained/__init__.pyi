@@ -11,9 +11,10 @@ from . import (
     streams,
     train,
     trials,
+    wide,
 )
 
 __all__ = [
     "attention", "depth", "interpolation", "intervals", "loops", "ngrams", "prompts", "shifts",
-    "stacks", "streams", "train", "trials",
+    "stacks", "streams", "train", "trials", "wide",
 ]  # fmt: skip
