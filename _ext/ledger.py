@@ -1,7 +1,8 @@
 """Sphinx extension: in the ledger of claims each verdict is a chip, counted and chosen on top.
 
-The rows stand in the page as they are written. Choosing needs no script: radio buttons, and a
-style sheet that hides the rows of other verdicts.
+The rows stand in the page as they are written, and the counts are made of them, by part of the
+page and by whose claim it is. Choosing needs no script: radio buttons, and a style sheet that
+hides the rows of other verdicts.
 """
 
 import re
@@ -35,14 +36,26 @@ def tables(doctree):
             yield table, columns
 
 
+def chip(verdict):
+    """Return a verdict as it stands on the page."""
+    return nodes.inline("", verdict, classes=["verdict", VERDICTS[verdict]])
+
+
 def mark(app, doctree, page):
     """Give rows and cells their classes, verdicts their chips, and the page its counts."""
     if page != LEDGER:
         return
-    counts = Counter()
+    for word in list(doctree.findall(nodes.emphasis)):
+        if word.astext() in VERDICTS:
+            word.replace_self(chip(word.astext()))
+    counts = {}
     for table, columns in tables(doctree):
         table["classes"].append("ledger")
         (body,) = table.findall(nodes.tbody)
+        part = table.parent
+        while not isinstance(part.parent.parent, nodes.document):
+            part = part.parent
+        part = part.next_node(nodes.title).astext()
         for row in body:
             for entry, column in zip(row, columns, strict=True):
                 entry["classes"].append(CLASSES.get(column, column))
@@ -50,14 +63,36 @@ def mark(app, doctree, page):
             if not (found := VERDICT.match(text)):
                 raise ExtensionError(f"a verdict of the ledger is none: {row[-1].astext()!r}")
             verdict = found[0]
-            counts[verdict] += 1
+            owner = "the book" if row[0].astext().startswith("Book:") else "papers"
+            counts.setdefault(part, {}).setdefault(owner, Counter())[verdict] += 1
             row["classes"].append(f"row-{VERDICTS[verdict]}")
-            chip = nodes.inline("", verdict, classes=["verdict", VERDICTS[verdict]])
             rest = text[found.end() :]
             place = text.parent.index(text)
-            text.parent[place : place + 1] = [chip, nodes.Text(rest)]
+            text.parent[place : place + 1] = [chip(verdict), nodes.Text(rest)]
     opening = next(doctree.findall(nodes.paragraph))
-    opening.parent.insert(opening.parent.index(opening) + 1, choice(counts))
+    place = opening.parent.index(opening) + 1
+    total = sum((count for owners in counts.values() for count in owners.values()), Counter())
+    opening.parent[place:place] = [choice(total), summary(counts)]
+
+
+def summary(counts):
+    """Return a table of how many rows have which verdict, by part and by whose claims they are."""
+    every = {}
+    for owners in counts.values():
+        for owner, count in owners.items():
+            every[owner] = every.get(owner, Counter()) + count
+    heads = "".join(f'<th scope="col">{escape(verdict)}</th>' for verdict in ORDER)
+    html = ""
+    for part, owners in {"All parts": every, **counts}.items():
+        html += f'<tbody><tr><th colspan="7" scope="rowgroup">{escape(part)}</th></tr>\n'
+        for owner, count in sorted(owners.items()):
+            numbers = [*(count[verdict] for verdict in ORDER), count.total()]
+            cells = "".join(f"<td>{number}</td>" for number in numbers)
+            html += f'<tr><th scope="row">{escape(owner)}</th>{cells}</tr>\n'
+        html += "</tbody>\n"
+    head = f'<thead><tr><th scope="col">claims</th>{heads}<th scope="col">all</th></tr></thead>'
+    caption = "<caption>How many claims have which verdict</caption>"
+    return nodes.raw("", f'<table class="counts">{caption}{head}{html}</table>', format="html")
 
 
 def choice(counts):

@@ -1,14 +1,25 @@
-"""What is said of pages to other sites, where the address of the book is known, and only there."""
+"""What is said of pages to other sites, where the address of the book is known, and only there.
+
+And what the ledger of claims says of itself: its counts, and its blocks on neighbouring results.
+"""
 
 import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 EXTENSIONS = Path(__file__).parents[1] / "_ext"
 ADDRESS = "https://example.org/book/"
+LEDGER = Path(__file__).parents[1] / "book" / "claims.md"
+# The definitions stand above the tables, as terms.
+VERDICTS = re.findall(r"^\*(.+)\*\n: ", LEDGER.read_text(encoding="utf-8"), re.MULTILINE)
+# One that begins with another comes first.
+VERDICT = "|".join(sorted(VERDICTS, key=len, reverse=True))
 
 
 @pytest.fixture(scope="module", params=[ADDRESS, ""])
@@ -68,3 +79,81 @@ def test_panels_are_named_as_they_stand(monkeypatch):
         "Top: new tasks (bottom, as at the top, old), to the right of zero.Fig. 1, top, shows it."
     )
     assert 'alt="On the left, a curve."' in both
+
+
+def ledger_rows():
+    """Yield part, claim and verdict of each row, as the page is written."""
+    part = ""
+    for line in LEDGER.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            part = line[3:]
+        elif line.startswith("| ") and not line.startswith("| claim |"):
+            cells = re.split(r" (?<!\\)\| ", line[2:-2])
+            assert len(cells) == 4, line
+            yield part, cells[0], cells[3]
+
+
+def test_verdicts_of_the_ledger_are_those_that_it_defines():
+    assert len(VERDICTS) == 5
+    assert [v for *_, v in ledger_rows() if not re.match(rf"({VERDICT})\b", v)] == []
+
+
+def test_ledger_counts_its_rows(tmp_path):
+    source = tmp_path / "source"
+    (source / "book").mkdir(parents=True)
+    shutil.copy(LEDGER, source / "book")
+    (source / "index.md").write_text("# A book\n\n```{toctree}\nbook/claims\n```\n")
+    (source / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(EXTENSIONS)!r})\n"
+        "extensions = ['myst_parser', 'ledger']\n"
+        "myst_enable_extensions = ['deflist', 'dollarmath']\n"
+    )
+    # The roles of other extensions are missing here, which is said, and the tables are whole.
+    command = [sys.executable, "-m", "sphinx", "-q", source, tmp_path / "out"]
+    subprocess.run(command, check=True, capture_output=True)
+    page = (tmp_path / "out" / "book" / "claims.html").read_text(encoding="utf-8")
+    (table,) = re.findall(r'<table class="counts">.*?</table>', page, re.DOTALL)
+    lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    heads, *lines = (re.findall(r"<t[hd].*?>(.*?)</t[hd]>", line) for line in lines)
+    said, part = {}, ""
+    for name, *numbers in lines:
+        part = part if numbers else name
+        for head, number in zip(heads[1:], numbers, strict=False):
+            said[part, name, head] = int(number)
+    counted = Counter()
+    for part, claim, text in ledger_rows():
+        owner = "the book" if claim.startswith("*Book:*") else "papers"
+        for where in (part, "All parts"):
+            for verdict in (re.match(VERDICT, text)[0], "all"):
+                counted[where, owner, verdict] += 1
+    assert counted == {key: number for key, number in said.items() if number}
+    assert sum(n for (where, _, v), n in said.items() if (where, v) == ("All parts", "all")) > 150
+
+
+LABELS = (
+    "Tested",
+    "Model and networks",
+    "Would have failed if",
+    "No seed or size settles",
+    "Decided by",
+)
+
+
+def test_each_neighbour_has_a_block_with_the_verdicts_of_its_rows():
+    text = LEDGER.read_text(encoding="utf-8").partition("## Neighbouring results")[2]
+    text = text.partition("### The rows")[0]
+    blocks = [block for block in text.split("\n### ")[1:] if "{doc}" in block]
+    toc = yaml.safe_load((LEDGER.parents[1] / "_toc.yml").read_text())
+    (beyond,) = (part["chapters"] for part in toc["parts"] if part["caption"] == "Beyond")
+    chapters = [re.findall(r"\{doc\}`(.*?)`", block)[0] for block in blocks]
+    assert sorted(f"book/{chapter}" for chapter in chapters) == sorted(c["file"] for c in beyond)
+    for block in blocks:
+        assert tuple(re.findall(r"^- \*\*(.+):\*\* ", block, re.MULTILINE)) == LABELS
+        papers = re.findall(r"\{cite:t\}`(.*?)`", block)[0].split(",")
+        rows = [
+            re.match(VERDICT, verdict)[0]
+            for _, claim, verdict in ledger_rows()
+            if any(paper in claim for paper in papers)
+        ]
+        decided = block.partition("**Decided by:**")[2]
+        assert sorted(re.findall(rf"\*({VERDICT})\*", decided)) == sorted(rows), block

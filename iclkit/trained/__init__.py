@@ -3,8 +3,10 @@
 `prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
 fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
 put all that together, besides `loops`, where one layer is trained through its applications,
-`streams`, where Adam sees fresh contexts, and `transformer`, as practitioners build it. Read them
-in this order. `ngrams` stands apart: random languages, and what learns them.
+`shifts`, where the spectrum at test is another one, `streams`, where Adam sees fresh contexts,
+`intervals`, where networks predict a variance, too, `wide`, where layers are read off what they
+predict, and `transformer`, as practitioners build it. Read them in this order. `ngrams` stands
+apart: random languages, and what learns them.
 """
 
 import lazy_loader

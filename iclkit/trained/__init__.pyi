@@ -2,17 +2,20 @@ from . import (
     attention,
     depth,
     interpolation,
+    intervals,
     loops,
     ngrams,
     prompts,
+    shifts,
     stacks,
     streams,
     train,
     transformer,
     trials,
+    wide,
 )
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
-    "train", "transformer", "trials",
+    "attention", "depth", "interpolation", "intervals", "loops", "ngrams", "prompts", "shifts",
+    "stacks", "streams", "train", "transformer", "trials", "wide",
 ]  # fmt: skip

@@ -241,3 +241,14 @@ def test_what_is_watched_is_the_training():
         until, _ = run(2 * part)
         jax.tree.map(np.testing.assert_allclose, now, until)
     jax.tree.map(np.testing.assert_array_equal, seen[-1][1], end)
+
+
+def test_another_loss_is_trained_on():
+    """The absolute error, whose best constant is the median."""
+    sample = Sample(jnp.zeros(5), jnp.array([0.0, 1.0, 2.0, 10.0, 100.0]))
+    end, losses = fit(
+        lambda params, x: params + x, jnp.zeros(()), Fixed(sample), adamw(400, 0.1, decay=0.0), 400,
+        key=jax.random.key(0), shape=(1, 5), loss=lambda found, y: abs(found - y),
+    )  # fmt: skip
+    assert losses[0] == pytest.approx(113 / 5)
+    assert end == pytest.approx(2.0, abs=0.05)
