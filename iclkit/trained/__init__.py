@@ -2,9 +2,10 @@
 
 `prompts` are what networks learn from, `attention`, `depth` and `stacks` what they are, `train`
 fits them, `interpolation` finds what they can learn by heart, and `trials` are the experiments that
-put all that together, besides `loops`, where one layer is trained through its applications, and
-`streams`, where Adam sees fresh contexts. Read them in this order. `ngrams` stands apart: random
-languages, and what learns them.
+put all that together, besides `loops`, where one layer is trained through its applications,
+`shifts`, where the spectrum at test is another one, `streams`, where Adam sees fresh contexts,
+`intervals`, where networks predict a variance, too, and `wide`, where layers are read off what they
+predict. Read them in this order. `ngrams` stands apart: random languages, and what learns them.
 """
 
 import lazy_loader

@@ -2,16 +2,19 @@ from . import (
     attention,
     depth,
     interpolation,
+    intervals,
     loops,
     ngrams,
     prompts,
+    shifts,
     stacks,
     streams,
     train,
     trials,
+    wide,
 )
 
 __all__ = [
-    "attention", "depth", "interpolation", "loops", "ngrams", "prompts", "stacks", "streams",
-    "train", "trials",
+    "attention", "depth", "interpolation", "intervals", "loops", "ngrams", "prompts", "shifts",
+    "stacks", "streams", "train", "trials", "wide",
 ]  # fmt: skip

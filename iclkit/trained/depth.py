@@ -1,7 +1,7 @@
 """Networks that can make gradient steps: L step sizes, or L layers of linear attention.
 
-Step sizes are one for all layers or one for each; full layers have all their matrices, and the
-step that each makes is read off its parameters.
+Step sizes, or all matrices of a full layer, are one for all layers or one for each; the step that
+a full layer makes is read off its parameters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from iclkit import _validate
 from iclkit.theory.descent import deep_attention, descent_layers
 from iclkit.trained._jax import jax, jnp
 
-LAYERS = ("scalar-tied", "scalar", "full")
+LAYERS = ("scalar-tied", "scalar", "full-tied", "full")
 STARTS = ("equal", "random")
 
 
@@ -49,10 +49,10 @@ class Layers:
 
     Attributes
     ----------
-    layers : {"scalar-tied", "scalar", "full"}
-        One step size for all layers, one for each, or all matrices of `deep_attention`. The
+    layers : {"scalar-tied", "scalar", "full-tied", "full"}
+        Step sizes or all matrices of `deep_attention`, the same in all layers if tied. The
         parameters are `steps` of shape () or (L,), or `between` and `value` of shape
-        (L, d + 1, d + 1).
+        (d + 1, d + 1) or (L, d + 1, d + 1).
     depth : int
         Number of layers L, at least 1.
 
@@ -84,24 +84,24 @@ class Layers:
         entries of variance 1/(4 (d + 1)).
         """
         equal = _validate.choice("start", start, STARTS) == "equal"
-        d = _validate.count("d", d)
-        if self.layers != "full":
-            shape = () if self.layers == "scalar-tied" else (self.depth,)
+        d, shape = _validate.count("d", d), self._shape
+        if not self._full:
             drawn = jax.random.uniform(key, shape, maxval=2.0)
             return {"steps": jnp.where(equal, 1.0, drawn) / self.depth}
         if equal:
-            steps = np.full(self.depth, 1 / self.depth)
-            return written(Reading(steps, np.zeros(self.depth)), d)
-        between, value = jax.random.normal(key, (2, self.depth, d + 1, d + 1)) / (
-            2 * (d + 1) ** 0.5
-        )
+            layer = written(Reading(np.array([1 / self.depth]), np.zeros(1)), d)
+            return {
+                name: np.broadcast_to(matrices[0], (*shape, d + 1, d + 1))
+                for name, matrices in layer.items()
+            }
+        between, value = jax.random.normal(key, (2, *shape, d + 1, d + 1)) / (2 * (d + 1) ** 0.5)
         return {"between": between, "value": value}
 
     def predict(self, params: dict[str, Any], prompts: Any) -> Any:
         """Predict n labels from prompts of shape (n, ell + 1, d + 1), see `prompts`."""
         self._check(params)
-        if self.layers == "full":
-            pairs = zip(params["between"], params["value"], strict=True)
+        if self._full:
+            pairs = zip(*self._stacked(jnp, params), strict=True)
             return deep_attention(list(pairs), prompts)
         tokens, labels, query = prompts[:, :-1, :-1], prompts[:, :-1, -1], prompts[:, -1, :-1]
         found, scale = jnp.zeros_like(query), query.shape[1] / labels.shape[1]
@@ -118,20 +118,33 @@ class Layers:
         diagonal entry of `value` with a minus sign, and times the others, averaged.
         """
         self._check(params)
-        if self.layers != "full":
+        if not self._full:
             steps = np.broadcast_to(np.asarray(params["steps"]), (self.depth,))
             return Reading(steps, np.zeros(self.depth))
         between, value = (
-            np.diagonal(np.asarray(params[name]), axis1=1, axis2=2) for name in ("between", "value")
+            np.diagonal(matrices, axis1=1, axis2=2) for matrices in self._stacked(np, params)
         )
         compared = between[:, :-1].mean(axis=1)
         return Reading(-value[:, -1] * compared, value[:, :-1].mean(axis=1) * compared)
 
+    @property
+    def _full(self) -> bool:
+        return self.layers.startswith("full")
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return () if self.layers.endswith("tied") else (self.depth,)
+
+    def _stacked(self, xp: Any, params: dict[str, Any]) -> list[Any]:
+        """Return both matrices of all layers, with those that are tied repeated."""
+        matrices = [xp.asarray(params[name]) for name in ("between", "value")]
+        return [xp.broadcast_to(one, (self.depth, *one.shape[-2:])) for one in matrices]
+
     def _check(self, params: dict[str, Any]) -> None:
-        name = "between" if self.layers == "full" else "steps"
-        found = np.shape(params.get(name, 0))[:1]
-        if name not in params or found != (() if self.layers == "scalar-tied" else (self.depth,)):
-            raise ValueError(f"params must be those of {self}, got {list(params)} of shape {found}")
+        name, own = ("between", 2) if self._full else ("steps", 0)
+        shape = np.shape(params.get(name, 0))
+        if name not in params or shape[: max(len(shape) - own, 0)] != self._shape:
+            raise ValueError(f"params must be those of {self}, got {list(params)} of shape {shape}")
 
 
 def written(reading: Reading, d: int) -> dict[str, np.ndarray]:

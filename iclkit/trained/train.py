@@ -1,4 +1,4 @@
-"""Training by gradient descent: AdamW on the mean squared error, on what a sampler draws."""
+"""Training by gradient descent: AdamW on a loss, by default squares, on what a sampler draws."""
 
 from __future__ import annotations
 
@@ -72,6 +72,29 @@ def _adamw(
     return optax.chain(optax.clip_by_global_norm(clip), adam) if np.isfinite(clip) else adam
 
 
+def squares(outputs: Any, targets: Any) -> Any:
+    """Square the deviation of every output from its target.
+
+    Parameters
+    ----------
+    outputs, targets : array
+        Of one shape.
+
+    Returns
+    -------
+    array
+        Of that shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.trained import train
+    >>> train.squares(np.array([1.0, 2.0]), np.array([1.0, 4.0])).tolist()
+    [0.0, 4.0]
+    """
+    return (outputs - targets) ** 2
+
+
 def fit(
     predict: Callable[[Any, Any], Any],
     params: Any,
@@ -81,8 +104,9 @@ def fit(
     *,
     key: jax.Array,
     shape: tuple[int, int],
+    loss: Callable[[Any, Any], Any] = squares,
 ) -> tuple[Any, np.ndarray]:
-    """Train a network on the mean squared error.
+    """Train a network on the mean of a loss, by default the squared error.
 
     Parameters
     ----------
@@ -100,13 +124,15 @@ def fit(
         Random key; the same key gives the same network on a CPU.
     shape : (int, int)
         Minibatches that are drawn together, as small draws cost a step each, and prompts in one.
+    loss : callable
+        ``loss(outputs, targets)`` of what is predicted, whose mean is trained on.
 
     Returns
     -------
     params : pytree of arrays
         Parameters after training.
     losses : numpy.ndarray of shape (steps,)
-        Mean squared error on each step's minibatch, before the step.
+        Mean loss on each step's minibatch, before the step.
 
     Raises
     ------
@@ -129,6 +155,7 @@ def fit(
     """
     _validate.function("predict", predict)
     _validate.function("draw", draw)
+    _validate.function("loss", loss)
     _validate.instance(
         "optimiser", optimiser, optax.GradientTransformation, "an optax.GradientTransformation"
     )
@@ -144,7 +171,7 @@ def fit(
         plan.append(((rest, size), np.array([rounds])))
     state, losses = (params, optimiser.init(params)), np.empty(0)
     for shape, numbers in plan:
-        state, new = _rounds(predict, optimiser, shape, state, draw, key, numbers)
+        state, new = _rounds(predict, optimiser, shape, loss, state, draw, key, numbers)
         losses = np.concatenate([losses, np.ravel(new)])
         if not np.isfinite(losses).all():
             step = np.flatnonzero(~np.isfinite(losses))[0]
@@ -152,18 +179,19 @@ def fit(
     return state[0], losses
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _rounds(
-    predict: Any, optimiser: Any, shape: Any, state: Any, draw: Any, key: jax.Array, numbers: Any
-) -> tuple[Any, Any]:
+    predict: Any, optimiser: Any, shape: Any, loss: Any, state: Any, draw: Any, key: jax.Array,
+    numbers: Any,
+) -> tuple[Any, Any]:  # fmt: skip
     """Draw, make the steps, and so on: once for each of `numbers`."""
 
-    def loss(params: Any, batch: Sample) -> Any:
-        return jnp.mean((predict(params, batch.inputs) - batch.targets) ** 2)
+    def mean(params: Any, batch: Sample) -> Any:
+        return jnp.mean(loss(predict(params, batch.inputs), batch.targets))
 
     def step(state: Any, batch: Sample) -> tuple[Any, Any]:
         params, moments = state
-        value, gradient = jax.value_and_grad(loss)(params, batch)
+        value, gradient = jax.value_and_grad(mean)(params, batch)
         updates, moments = optimiser.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), moments), value
 

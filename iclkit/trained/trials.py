@@ -506,7 +506,7 @@ def trained_depth(
         See `trained_attention`.
     d, depth, size : int
         Dimension, number of layers L, contexts of a step; each at least 1.
-    layers : {"scalar-tied", "scalar", "full"}
+    layers : {"scalar-tied", "scalar", "full-tied", "full"}
         See `iclkit.trained.depth.Layers`.
     start : {"equal", "random"}
         See `iclkit.trained.depth.Layers.init`.
@@ -554,7 +554,7 @@ def trained_depth(
 
         found, full = network.read(params), _layers("full", depth)
         risks = dict.fromkeys(("risk", "read_risk", "steps_risk"), risk(network, params))
-        if layers == "full":  # what is read off step sizes are the step sizes
+        if layers.startswith("full"):  # what is read off step sizes are the step sizes
             alone = Reading(found.steps, np.zeros(depth))
             risks["read_risk"] = risk(full, written(found, d))
             risks["steps_risk"] = risk(full, written(alone, d))

@@ -34,15 +34,16 @@ def some_contexts(d=3, ell=5, n=4, seed=1):
 def test_initial_networks(layers, start):
     network = Layers(layers, 4)
     params = network.init(jax.random.key(1), 3, start)
-    if layers == "full":
-        assert params["between"].shape == params["value"].shape == (4, 4, 4)
+    shape, full = () if layers.endswith("tied") else (4,), layers.startswith("full")
+    if full:
+        assert params["between"].shape == params["value"].shape == (*shape, 4, 4)
     else:
-        assert params["steps"].shape == (() if layers == "scalar-tied" else (4,))
+        assert params["steps"].shape == shape
         assert np.all((params["steps"] > 0) & (params["steps"] < 0.5))
     if start == "equal":
         np.testing.assert_allclose(network.read(params).steps, 0.25)
         assert not np.any(network.read(params).tokens)
-    elif layers == "full":
+    elif full:
         for matrices in network.init(jax.random.key(1), 60, start).values():
             assert float(jnp.var(matrices)) == pytest.approx(1 / (4 * 61), rel=0.05)
     else:
@@ -79,6 +80,18 @@ def test_what_is_written_does_what_it_says_and_is_read(numbers):
     ours = network.predict(params, write(contexts))
     scale = 1 + np.abs(expected).max()
     np.testing.assert_allclose(ours / scale, expected / scale, atol=1e-9)
+
+
+def test_one_full_layer_again_and_again_is_as_many_equal_ones():
+    prompts = write(some_contexts())
+    tied, network = Layers("full-tied", 3), Layers("full", 3)
+    params = tied.init(jax.random.key(5), 3, "random")
+    repeated = {name: jnp.stack([matrices] * 3) for name, matrices in params.items()}
+    expected = deep_attention([(params["between"], params["value"])] * 3, prompts)
+    np.testing.assert_allclose(tied.predict(params, prompts), expected, rtol=1e-12)
+    np.testing.assert_allclose(network.predict(repeated, prompts), expected, rtol=1e-12)
+    for found, other in zip(tied.read(params), network.read(repeated), strict=True):
+        np.testing.assert_array_equal(found, other)
 
 
 def test_reading_of_random_layers_by_hand():

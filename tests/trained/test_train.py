@@ -221,3 +221,14 @@ def test_bad_arguments_of_a_fit(change, error, message):
     }  # fmt: skip
     with pytest.raises(error, match=message):
         fit(params=params, **(options | change))
+
+
+def test_another_loss_is_trained_on():
+    """The absolute error, whose best constant is the median."""
+    sample = Sample(jnp.zeros(5), jnp.array([0.0, 1.0, 2.0, 10.0, 100.0]))
+    end, losses = fit(
+        lambda params, x: params + x, jnp.zeros(()), Fixed(sample), adamw(400, 0.1, decay=0.0), 400,
+        key=jax.random.key(0), shape=(1, 5), loss=lambda found, y: abs(found - y),
+    )  # fmt: skip
+    assert losses[0] == pytest.approx(113 / 5)
+    assert end == pytest.approx(2.0, abs=0.05)

@@ -81,7 +81,7 @@ BAD = {
     "overlap": [(1, TypeError, "overlap must be True or False, got 1")],
     "schedule": [("step", ValueError, "schedule must be one of cosine, constant, got 'step'")],
     "dtype": [("float16", ValueError, "dtype must be one of float64, float32, got 'float16'")],
-    "layers": [("some", ValueError, "layers must be one of scalar-tied, scalar, full")],
+    "layers": [("some", ValueError, "layers must be one of scalar-tied, scalar, full-tied")],
     "start": [("some", ValueError, "start must be one of equal, random")],
     "tied": [(1, TypeError, "tied must be True or False, got 1")],
     "nu": [(0.0, ValueError, "nu must be positive"), (np.inf, ValueError, "nu must be")],
@@ -307,13 +307,15 @@ def test_width_is_that_of_the_network(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("layers", "depth"), [("scalar-tied", 2), ("scalar", 2), ("full", 1), ("full", 2)]
+    ("layers", "depth"),
+    [("scalar-tied", 2), ("scalar", 2), ("full-tied", 2), ("full", 1), ("full", 2)],
 )
 def test_readings_of_a_trained_network(layers, depth):
     result = trained_depth(1, **(DEPTH | {"layers": layers, "depth": depth}))
     assert result["step_least"] <= result["step_mean"] <= result["step_most"]
-    assert (result["step_least"] == result["step_most"]) == (layers == "scalar-tied" or depth == 1)
-    if layers != "full":
+    tied = layers.endswith("tied") or depth == 1
+    assert (result["step_least"] == result["step_most"]) == tied
+    if not layers.startswith("full"):
         assert result["read_risk"] == result["steps_risk"] == result["risk"]
     if depth == 1:
         assert result["token_first"] == 0 and result["read_risk"] == result["steps_risk"]
