@@ -98,6 +98,14 @@ def test_verdicts_of_the_ledger_are_those_that_it_defines():
     assert [v for *_, v in ledger_rows() if not re.match(rf"({VERDICT})\b", v)] == []
 
 
+def test_a_verdict_that_names_a_range_says_so():
+    # "holds near …" or "holds at …" would be counted as if nothing were left out.
+    whole = re.compile(r"holds( by construction| in the limit)?([,;:] |$)")
+    ranged = re.compile("holds within a range[:,] ")
+    verdicts = [v for *_, v in ledger_rows() if v.startswith("holds")]
+    assert [v for v in verdicts if not (whole.match(v) or ranged.match(v))] == []
+
+
 def test_ledger_counts_its_rows(tmp_path):
     source = tmp_path / "source"
     (source / "book").mkdir(parents=True)
