@@ -183,7 +183,7 @@ def test_readings_of_trained_layers(width):
         (lambda: nearest_step(np.full(40, np.nan), some_contexts(), 1), "predicted must be fin"),
         (lambda: nearest_step(np.ones(40), some_contexts(), 0), "depth must be"),
         (lambda: nearest_step([[1.0], 2.0], some_contexts(), 1), "predicted must be an array"),
-        (lambda: nearest_step(np.ma.masked_array(np.ones(40)), some_contexts(), 1), "predicted must be"),
+        (lambda: nearest_step(np.ma.ones(40), some_contexts(), 1), "predicted must be"),
         (lambda: nearest_step(np.ones(40), broken("tokens"), 1), "contexts.tokens must be fin"),
         (lambda: nearest_step(np.ones(40), broken("query"), 1), "contexts.query must be fin"),
         (lambda: moves(np.zeros((2, 40, 3)), broken("labels")), "contexts.labels must be fin"),
