@@ -141,10 +141,12 @@ class Layers:
         return [xp.broadcast_to(one, (self.depth, *one.shape[-2:])) for one in matrices]
 
     def _check(self, params: dict[str, Any]) -> None:
-        name, own = ("between", 2) if self._full else ("steps", 0)
-        shape = np.shape(params.get(name, 0))
-        if name not in params or shape[: max(len(shape) - own, 0)] != self._shape:
-            raise ValueError(f"params must be those of {self}, got {list(params)} of shape {shape}")
+        names, own = (("between", "value"), 2) if self._full else (("steps",), 0)
+        shapes = {name: np.shape(value) for name, value in params.items()}
+        for name in names:
+            shape = shapes.get(name)
+            if shape is None or len(shape) < own or shape[: len(shape) - own] != self._shape:
+                raise ValueError(f"params must be those of {self}, got shapes {shapes}")
 
 
 def written(reading: Reading, d: int) -> dict[str, np.ndarray]:

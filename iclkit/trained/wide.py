@@ -175,7 +175,7 @@ def moves(estimates: Any, contexts: Contexts) -> Moves:
     """
     X, y = _contexts(contexts)
     n, ell, d = X.shape
-    estimates = _validate.array("estimates", estimates, (None, n, d))
+    estimates = _validate.array("estimates", estimates, (None, n, d), like=X)
     steps, shares = [], []
     for before, after in zip(estimates[:-1], estimates[1:], strict=True):
         residual = y - np.einsum("nid,nd->ni", X, before)
@@ -208,7 +208,7 @@ def nearest_step(predicted: Any, contexts: Contexts, depth: int) -> tuple[float,
     -------
     step, share : float
         The step, between 0 and 3, and the share of the mean square of what is predicted that L
-        such steps explain.
+        such steps explain; 0 where all predictions are.
 
     Raises
     ------
@@ -233,14 +233,15 @@ def nearest_step(predicted: Any, contexts: Contexts, depth: int) -> tuple[float,
     """
     X, y = _contexts(contexts)
     n, d = X.shape[0], X.shape[2]
-    predicted = np.asarray(predicted)
+    predicted = _validate.array("predicted", predicted, None, like=X)
     predicted = _validate.array("predicted", predicted, ((n,), (n, d))[predicted.ndim == 2])
     depth = _validate.count("depth", depth)
     x, axes, product = _in_axes(X, y)
     if predicted.ndim == 2:
         parts, wanted = product, np.einsum("ndj,nd->nj", axes, predicted)
     else:
-        parts, wanted = np.einsum("ndj,nd->nj", axes, contexts.query) * product, predicted
+        query = _validate.array("contexts.query", contexts.query, (n, d), like=X)
+        parts, wanted = np.einsum("ndj,nd->nj", axes, query) * product, predicted
 
     def distance(step: float) -> float:
         made = _filter(np.full(depth, step), x) * parts
@@ -250,12 +251,14 @@ def nearest_step(predicted: Any, contexts: Contexts, depth: int) -> tuple[float,
     i = int(np.argmin([distance(step) for step in grid]))
     around = (grid[max(i - 1, 0)], grid[min(i + 1, grid.size - 1)])
     best = minimize_scalar(distance, bounds=around, options={"xatol": 1e-6})
-    return float(best.x), 1 - float(best.fun) / float(np.sum(wanted**2))
+    whole = float(np.sum(wanted**2))
+    return float(best.x), 1 - float(best.fun) / whole if whole else 0.0
 
 
 def _contexts(contexts: Contexts) -> tuple[np.ndarray, np.ndarray]:
     _validate.instance("contexts", contexts, Contexts, "what iclkit.data.draw_contexts returns")
-    return contexts.tokens, contexts.labels
+    X = _validate.array("contexts.tokens", contexts.tokens, (None,) * 3, like=np.empty(0))
+    return X, _validate.array("contexts.labels", contexts.labels, X.shape[:2], like=X)
 
 
 def _in_axes(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

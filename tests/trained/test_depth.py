@@ -135,3 +135,15 @@ def test_parameters_of_another_network_are_refused(method, layers, other):
     foreign = pytest.raises(ValueError, match="params must be those of")
     with contextlib.nullcontext() if network == other else foreign:
         getattr(network, method)(*given_)
+
+
+@pytest.mark.parametrize("method", ["predict", "read"])
+@pytest.mark.parametrize(("layers", "other"), [("full-tied", "full"), ("full", "full-tied")])
+def test_matrices_of_two_networks_are_refused(method, layers, other):
+    network, prompts = Layers(layers, 2), write(some_contexts())
+    params = network.init(jax.random.key(0), 3, "equal")
+    for name in params:
+        mixed = params | {name: Layers(other, 2).init(jax.random.key(0), 3, "equal")[name]}
+        given_ = (mixed, prompts) if method == "predict" else (mixed,)
+        with pytest.raises(ValueError, match="params must be those of"):
+            getattr(network, method)(*given_)

@@ -112,9 +112,13 @@ def test_training_finds_the_best_steps():
 
 
 def test_full_layers_are_measured_too():
-    found = trained_shifts(2, **POINT | {"full": True, "rate": 3e-3, "d": 2, "size": 4})
+    """One layer of its own is a loop of one layer."""
+    point = POINT | {"full": True, "depth": 1, "rate": 3e-3, "d": 2, "size": 4}
+    found = trained_shifts(2, **point)
     assert found["risk_own"] < 1 < found["scale_own"] and found["edge_tied"] > 1
     assert len(found) == 2 * (3 + len(SCALES) + len(PLACES))
+    for name in (name for name in found if name.endswith("_own")):
+        assert found[name] == pytest.approx(found[name.replace("_own", "_tied")], rel=1e-6)
 
 
 def test_a_network_that_is_broken_from_the_start():

@@ -26,6 +26,11 @@ def some_contexts(d=3, ell=5, n=40, rho=0.3, seed=1):
     return draw_contexts(w, ell, rho, streams)
 
 
+def broken(name):
+    contexts = some_contexts()
+    return contexts._replace(**{name: np.nan * getattr(contexts, name)})
+
+
 def descend(contexts, steps):
     """Estimates on the way, token by token."""
     (n, ell, d), found = contexts.tokens.shape, []
@@ -126,6 +131,11 @@ def test_the_nearest_of_equal_steps_are_themselves():
         assert step == pytest.approx(0.35, abs=1e-4) and share == pytest.approx(1, abs=1e-6)
 
 
+def test_predictions_of_zero_are_explained_by_nothing():
+    step, share = nearest_step(np.zeros(40), some_contexts(), 3)
+    assert step == pytest.approx(0, abs=1e-4) and share == 0
+
+
 def test_steps_nearest_to_the_posterior_mean_are_the_best_steps():
     # |ŵ_η − w|² = |ŵ_η − E w|² + |E w − w|² on average, at every η
     rho, ell, d = 0.3, 8, 4
@@ -172,6 +182,11 @@ def test_readings_of_trained_layers(width):
         (lambda: nearest_step(np.zeros(3), some_contexts(), 1), "predicted must have shape"),
         (lambda: nearest_step(np.full(40, np.nan), some_contexts(), 1), "predicted must be fin"),
         (lambda: nearest_step(np.ones(40), some_contexts(), 0), "depth must be"),
+        (lambda: nearest_step([[1.0], 2.0], some_contexts(), 1), "predicted must be an array"),
+        (lambda: nearest_step(np.ma.ones(40), some_contexts(), 1), "predicted must be"),
+        (lambda: nearest_step(np.ones(40), broken("tokens"), 1), "contexts.tokens must be fin"),
+        (lambda: nearest_step(np.ones(40), broken("query"), 1), "contexts.query must be fin"),
+        (lambda: moves(np.zeros((2, 40, 3)), broken("labels")), "contexts.labels must be fin"),
     ],
 )
 def test_bad_arguments(call, message):
