@@ -147,7 +147,8 @@ def test_judgement_is_that_of_drawn_noise():
     assert found["coverage_2"] == pytest.approx(inside[:, 100:].mean(), abs=2e-3)
     assert found["error"] == pytest.approx(np.mean((y - forecast.mean) ** 2), rel=0.01)
     outputs = np.stack([forecast.mean, np.log(forecast.variance)], axis=-1)
-    assert found["score"] == pytest.approx(intervals.likelihood(outputs, y).mean(), rel=0.01)
+    score = float(intervals.likelihood(outputs, y).mean())
+    assert found["score"] == pytest.approx(score, rel=0.01)
 
 
 def test_training_learns_and_a_seed_repeats_it():
