@@ -70,7 +70,7 @@ class Transformer:
     >>> model = Transformer(width=32)
     >>> params = jax.eval_shape(lambda key: model.init(key, d=5), jax.random.key(0))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
-    50593
+    50625
     """
 
     width: int
