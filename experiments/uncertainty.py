@@ -1,7 +1,8 @@
 """Networks that are trained to predict mean and variance, beside Bayes, also where tests differ.
 
 Five networks, each trained once for all of its tests; the same with fewer steps, with another level
-of noise in every context, and with another loss. Twenty minutes of one core.
+of noise in every context, and with another loss; and ten after a few steps, which a chapter can
+afford to repeat. Twenty minutes of one core.
 """
 
 import xarray as xr
@@ -30,6 +31,7 @@ for file, seed, grid in (
     ("uncertainty-steps", 112, columns(few) | main | {"steps": [3000, 6000]}),
     ("uncertainty-levels", 113, columns(tests) | main | {"steps": 12_000, "spread": 8.0}),
     ("uncertainty-squares", 114, columns(few) | main | {"steps": 6000, "loss": "two-squares"}),
+    ("uncertainty-short", 115, columns(few) | main | {"steps": 1000, "network": list(range(10))}),
 ):
     sweep(
         trained_intervals, grid, f"book/data/{file}.nc",

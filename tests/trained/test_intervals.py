@@ -12,6 +12,7 @@ from iclkit.trained.intervals import Encoder, Forecast, Noisy, trained_intervals
 POINT = {
     "network": 0, "loss": "likelihood", "d": 2, "alpha": 2.0, "rho": 0.25, "spread": 1.0,
     "width": 8, "steps": 200, "shift": "noise", "factor": 1.0, "tests": 2000,
+    "depth": 1,
 }  # fmt: skip
 
 
@@ -77,6 +78,53 @@ def test_bayes_is_that_of_the_joint_law(spread, scale):
         mean = first / total
         assert found.mean[row] == pytest.approx(mean, rel=1e-6)
         assert found.variance[row] == pytest.approx(second / total - mean**2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ell", "noise", "true"), [(32, 0.25, 1.0), (8, 0.015, 1.0), (8, 0.25, 4.0)]
+)
+def test_levels_are_enough_where_the_evidence_is_sharp(ell, noise, true):
+    """With the widest spread, the longest contexts, and surprising noise and tasks of the book."""
+    rng = np.random.default_rng(6)
+    X, w = rng.standard_normal((ell + 1, 4)) / 2, true * rng.standard_normal(4)
+    y = X @ w + np.append(noise**0.5 * rng.standard_normal(ell), -X[-1] @ w)
+    found = intervals.predictive(np.column_stack([X, y])[None], 0.25, spread=8.0)
+    total = np.zeros(3)
+    for u in np.linspace(-1, 1, 4001):  # trapezia
+        K = joint(X[:-1], X[-1], 0.25 * 8**u, 1.0)
+        slope = np.linalg.solve(K[:-1, :-1], K[:-1, -1])
+        mean, variance = slope @ y[:-1], K[-1, -1] - slope @ K[:-1, -1]
+        weight = multivariate_normal.pdf(y[:-1], cov=K[:-1, :-1]) * (0.5 if abs(u) == 1 else 1)
+        total += weight * np.array([1, mean, variance + mean**2])
+    mean = total[1] / total[0]
+    assert found.mean[0] == pytest.approx(mean, rel=1e-5)
+    assert found.variance[0] == pytest.approx(total[2] / total[0] - mean**2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rho": 0.0}, "rho must be"),
+        ({"scale": np.inf}, "scale must be"),
+        ({"spread": 0.9}, "spread must be at least 1, got 0.9"),
+        ({"spread": np.nan}, "spread must be"),
+        ({"prompts": np.full((1, 2, 2), np.nan)}, "prompts must be"),
+        ({"prompts": np.ones((2, 2))}, "prompts must"),
+    ],
+)
+def test_bad_arguments_of_bayes_are_refused(arguments, message):
+    right = {"prompts": np.ones((1, 2, 2)), "rho": 1.0}
+    intervals.predictive(**right)
+    with pytest.raises(ValueError, match=message):
+        intervals.predictive(**right | arguments)
+    if set(arguments) <= {"prompts"}:
+        with pytest.raises(ValueError, match=message):
+            intervals.one_width(**right | arguments)
+
+
+def test_noise_of_one_width_is_refused_below_zero():
+    with pytest.raises(ValueError, match="rho must be"):
+        intervals.one_width(np.ones((1, 2, 2)), -0.1)
 
 
 @pytest.mark.parametrize("spread", [1.0, 4.0])
@@ -153,7 +201,9 @@ def test_judgement_is_that_of_drawn_noise():
 
 def test_training_learns_and_a_seed_repeats_it():
     first = trained_intervals(1, **POINT)
+    intervals._train.cache_clear()  # so that it is trained again
     assert first == trained_intervals(1, **POINT)
+    assert first["network_score"] != trained_intervals(1, **POINT | {"network": 1})["network_score"]
     assert first["prior_error"] == first["knowing_error"] < first["network_error"] < 1.25
     assert first["mean_shift"] == first["doubt_follow"] == 0
     louder = trained_intervals(1, **POINT | {"factor": 9.0})
