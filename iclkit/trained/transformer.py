@@ -254,9 +254,10 @@ def trained_transformer(
         This mean is more precise than that of squared errors, whose excess it is on average; it is
         also given during the training, as `excess_06` after 6 % of the steps, and at other context
         lengths, as `excess_ell_03` on 1000 contexts, up to that of training where positions are
-        learned. Where κ is finite also `idg_error` on tasks of the list, `dmmse_error`, that of the posterior mean
-        over the list on these, and `from_dmmse` and `from_ridge`, mean squares of differences
-        from both on new tasks. `train_loss` is the mean over the last fiftieth of the steps.
+        learned. Where κ is finite also `idg_error` on tasks of the list, `dmmse_error`, that of the
+        posterior mean over the list on these, and `from_dmmse` and `from_ridge`, mean squares of
+        differences from both on new tasks. `train_loss` is the mean over the last fiftieth of the
+        steps.
 
     Notes
     -----
