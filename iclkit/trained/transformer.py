@@ -33,7 +33,7 @@ from iclkit.trained.trials import (
 
 TOKENS = ("pairs", "interleaved")
 SCALINGS = ("standard", "mup")
-#: Width at which both scalings are the same.
+#: Width at which both scalings are the same, but for the draw of the read-out.
 BASE = 16
 #: Context lengths of the tests beside that of training.
 LENGTHS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 40)
@@ -61,7 +61,7 @@ class Transformer:
     scaling : {"standard", "mup"}
         How what is drawn and what is learned depends on the width. By "mup" the scores are divided
         by the size of a head and not by its root, and the read-out by the width; see `optimiser`.
-        At a width of 16 both are the same network.
+        At a width of 16 both are the same network, but for the draw of the read-out.
 
     Examples
     --------
@@ -156,8 +156,8 @@ class Transformer:
     def optimiser(self, steps: int, rate: float) -> optax.GradientTransformation:
         """Make AdamW; by "mup" the rate of all matrices inside is divided by the width.
 
-        The other rates are as they are. In units of the width of 16, so that both scalings mean
-        the same by a rate there.
+        Those of the embedding, the positions, the read-out, biases and norms are as they are. The
+        width is counted in units of 16, so that both scalings mean the same by a rate there.
         """
         return _optimiser(self, steps, rate)
 
@@ -254,10 +254,10 @@ def trained_transformer(
         This mean is more precise than that of squared errors, whose excess it is on average; it is
         also given during the training, as `excess_06` after 6 % of the steps, and at other context
         lengths, as `excess_ell_03` on 1000 contexts, up to that of training where positions are
-        learned. Where
-        κ is finite also `idg_error` on tasks of the list, `dmmse_error`, that of the posterior mean
-        over the list on these, and `from_dmmse` and `from_ridge`, mean squares of differences
-        from both on new tasks. `train_loss` is the mean over the last fiftieth of the steps.
+        learned. Where κ is finite also `idg_error` on tasks of the list, `dmmse_error`, that of the
+        posterior mean over the list on these, and `from_dmmse` and `from_ridge`, mean squares of
+        differences from both on new tasks. `train_loss` is the mean over the last fiftieth of the
+        steps.
 
     Notes
     -----

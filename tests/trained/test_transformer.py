@@ -65,9 +65,12 @@ def test_what_stands_in_the_place_of_the_query_label_is_not_read():
     np.testing.assert_array_equal(model.predict(params, z), other)
 
 
-def test_plain_numpy_predicts_the_same():
+@pytest.mark.parametrize(
+    ("scaling", "scale", "shrink"), [("standard", 4**-0.5, 1.0), ("mup", 8**0.5 / 4, 16 / 8)]
+)
+def test_plain_numpy_predicts_the_same(scaling, scale, shrink):
     """Written down once more, one prompt and one head at a time."""
-    model, params = network(positions=5)
+    model, params = network(positions=5, scaling=scaling)
     params = jax.tree.map(np.asarray, params)
     z = np.asarray(prompts())
 
@@ -87,20 +90,23 @@ def test_plain_numpy_predicts_the_same():
             u, heads = norm(block["attended"], x), []
             q, k, v = (dense(block[name], u) for name in ("query", "key", "value"))
             for head in (slice(0, 4), slice(4, 8)):
-                scores = q[:, head] @ k[:, head].T / 2
+                scores = scale * q[:, head] @ k[:, head].T
                 weights = np.tril(np.exp(scores))
                 heads.append(weights / weights.sum(axis=1, keepdims=True) @ v[:, head])
             x = x + dense(block["out"], np.concatenate(heads, axis=1))
             hidden = gelu(dense(block["inside"], norm(block["dense"], x)))
             x = x + dense(block["outside"], hidden)
-        np.testing.assert_allclose(predicted, dense(params["readout"], norm(params["norm"], x))[-1])
+        readout = params["readout"]
+        last = norm(params["norm"], x)[-1] @ readout["kernel"] * shrink + readout["bias"]
+        np.testing.assert_allclose(predicted, last)
 
 
-def trained(model, steps=5, rate=1e-2):
+def trained(model, params=None, steps=5, rate=1e-2):
     """Return predictions before and after some steps on one minibatch."""
     z = prompts(n=64, ell=6)
     targets = z[:, :-1, -1].mean(axis=1)[:, None]
-    params = model.init(jax.random.key(0), 3)
+    if params is None:
+        params = model.init(jax.random.key(0), 3)
     optimiser = model.optimiser(1000, rate)
     state = optimiser.init(params)
     predict = jax.jit(model.predict)
@@ -118,13 +124,18 @@ def trained(model, steps=5, rate=1e-2):
 
 
 def test_both_scalings_are_one_at_the_base_width():
-    standard, scaled = (
-        trained(Transformer(BASE, depth=1, heads=4, scaling=scaling))
-        for scaling in ("standard", "mup")
-    )
-    # Read-outs are drawn by other laws of the same variance, so only the kind of motion is one.
-    sizes = [np.std(after - before) for before, after in (standard, scaled)]
-    assert 0.5 < sizes[0] / sizes[1] < 2
+    """From one draw they go the same way, and only the read-out is drawn by another law."""
+    models = [Transformer(BASE, depth=1, scaling=scaling) for scaling in ("standard", "mup")]
+    params = models[0].init(jax.random.key(0), 3)
+    standard, scaled = (trained(model, params) for model in models)
+    assert np.std(standard[1] - standard[0]) > 0.01
+    np.testing.assert_allclose(scaled, standard, rtol=0, atol=1e-9)
+    keys = jax.random.split(jax.random.key(1), 1000)
+    drawn = [jax.vmap(lambda key, m=model: m.init(key, 3))(keys) for model in models]
+    for one in drawn:  # of 16,000 numbers, whose variance is known to a per cent
+        readout = one.pop("readout")["kernel"]
+        assert np.var(readout) * BASE == pytest.approx(1, abs=0.05)
+    jax.tree.map(np.testing.assert_array_equal, *drawn)
 
 
 def test_a_step_moves_as_much_at_every_width_only_if_scaled():
