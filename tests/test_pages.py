@@ -165,3 +165,14 @@ def test_each_neighbour_has_a_block_with_the_verdicts_of_its_rows():
         ]
         decided = block.partition("**Decided by:**")[2]
         assert sorted(re.findall(rf"\*({VERDICT})\*", decided)) == sorted(rows), block
+
+
+def test_numbers_of_other_chapters_have_a_format():
+    """``path::key`` alone is taken for a key and an empty format, and is not found."""
+    pages = [path for path in LEDGER.parent.rglob("*") if path.suffix in {".md", ".ipynb"}]
+    bare = [
+        (path.name, role)
+        for path in pages
+        for role in re.findall(r"\{glue:text\}`[^`]*::[^`:]*`", path.read_text(encoding="utf-8"))
+    ]
+    assert len(pages) > 40 and bare == []
