@@ -7,6 +7,8 @@ takes a `Problem` to a `Solution`, and is entered in `SOLVERS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate, backend
 from iclkit.fits import _graded, _linalg, cost
+from iclkit.fits.accuracy import Reach, reach
 from iclkit.fits._products import adjoint, gram, kernel, normal, predict
 from iclkit.fits.krylov import conjugate_gradients
 
@@ -103,6 +106,11 @@ class Metric(NamedTuple):
         """Apply the transpose of `whiten`."""
         return self.left @ (self.scale * v) @ self.right.T
 
+    def cast(self, like: Any) -> Metric:
+        """Take it to the precision of an array."""
+        xp = array_namespace(like)
+        return Metric(*(xp.astype(part, like.dtype, copy=False) for part in self))
+
     def shifted(self, ridge: float) -> Metric:
         """Take another ridge."""
         xp = array_namespace(self.variances)
@@ -168,7 +176,8 @@ def _second_moments(part: Any) -> tuple[Any, Any]:
     return tuple(xp.asarray(array, device=device(vectors)) for array in exact)
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True)
+class Problem:
     """A fit to be made.
 
     Attributes
@@ -182,6 +191,8 @@ class Problem(NamedTuple):
         Of these data and this ridge.
     rtol : float
         Tolerance of the residual.
+    accuracy : float, optional
+        Instead of `rtol` the tolerance of "cg", for the errors of prediction.
     low : dtype
         Precision of the iterations of "cg".
     units : array of shape (d, d + 1), or 1
@@ -208,26 +219,60 @@ class Problem(NamedTuple):
     rtol: float
     low: Any
     units: Any = 1.0
+    accuracy: float | None = None
+
+    @property
+    def data(self) -> tuple[Any, Any, Any]:
+        """Queries, statistics and labels."""
+        return self.x, self.h, self.y
+
+    @property
+    def features(self) -> int:
+        """Entries of Γ."""
+        size: int = self.metric.scale.size
+        return size
 
     def residual(self, gamma: Any) -> float:
         """Norm of the whitened gradient at Γ relative to that at 0, in float64."""
-        x, h, y = self[:3]
+        x, h, y = self.data
         at_zero = _norm(self.metric.whiten(adjoint(x, h, y)))
         gradient = adjoint(x, h, y - predict(x, h, gamma)) - self.ridge * gamma
         return _norm(self.metric.whiten(gradient)) / at_zero if at_zero > 0 else 0.0
 
+    @cached_property
+    def variances(self) -> np.ndarray:
+        """Variances of the features, d + 1 numbers that stand for d features each."""
+        d, groups = self.metric.variances.shape
+        sorted_ = np.sort(backend.to_numpy(self.metric.variances), axis=None) / self.x.shape[0]
+        t = np.mean(sorted_.reshape(groups, d), axis=1)
+        return np.maximum(t, max(1e-12 * t[-1], 1e-75))
+
+    @cached_property
+    def reach(self) -> Reach:
+        """What a residual of "cg" means for the errors."""
+        n, d = self.x.shape
+        side = "dual" if n <= self.features else "primal"
+        return reach(side, self.variances, d, n, self.ridge)
+
+    @cached_property
+    def _foretold(self) -> dict[str, float]:
+        return {}
+
     def iterations(self, solver: str) -> float:
         """Foretell the iterations of a solver."""
-        n, d = self.x.shape
-        xp = array_namespace(self.x)
-        t = backend.to_numpy(xp.mean(self.metric.variances, axis=0)) / n
-        t = np.maximum(t, max(1e-12 * t.max(), 1e-75))
-        return cost.iterations(solver, n, d, t, self.ridge, self.rtol)
+        if solver not in self._foretold:
+            (n, d), rtol = self.x.shape, self.rtol
+            if self.accuracy is not None and solver.endswith("cg"):
+                # What is left of labels is not known yet, and the labels themselves stand for it.
+                rtol = min(self.reach.goal(self.reach.share, self.accuracy) / n**0.5, 1.0)
+            foretold = cost.iterations(solver, n, d, self.variances, self.ridge, rtol)
+            self._foretold[solver] = foretold
+        return self._foretold[solver]
 
     def limit(self, solver: str) -> int:
-        """Say after how many iterations a solver is given up."""
+        """Say after how many iterations "cg" is given up."""
         # Without rounding, as many as there are unknowns would do.
-        unknowns: int = min(self.x.shape[0], self.metric.scale.size)
+        unknowns = min(self.x.shape[0], self.features)
         return round(min(5 * self.iterations(solver), 10 * unknowns)) + 100
 
 
@@ -242,6 +287,8 @@ class Solution(NamedTuple):
         0 for a direct solver.
     residual : float
         As `Problem.residual` has it.
+    excess : float
+        What the tolerance is missed by; at most 1 where it is kept.
 
     Examples
     --------
@@ -250,57 +297,82 @@ class Solution(NamedTuple):
     >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
     >>> data = x, h, np.array([1.0, 1.0])
     >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
-    >>> gamma, iterations, residual = solvers.SOLVERS["dual-cg"](problem)
-    >>> print(gamma.round(3), iterations)
-    [[-2.    1.75]] 2
+    >>> found = solvers.SOLVERS["dual-cg"](problem)
+    >>> print(found.gamma.round(3), found.iterations, found.excess < 1)
+    [[-2.    1.75]] 2 True
     """
 
     gamma: Any
     iterations: int
     residual: float
+    excess: float
 
 
 def _norm(array: Any) -> float:
-    return float(array_namespace(array).linalg.vector_norm(array))
+    flat = array_namespace(array).reshape(array, (-1,))
+    return float(array_namespace(array).vecdot(flat, flat)) ** 0.5
 
 
 def _checked(problem: Problem, gamma: Any, iterations: int) -> Solution:
-    return Solution(gamma, iterations, problem.residual(gamma))
+    residual = problem.residual(gamma)
+    return Solution(gamma, iterations, residual, residual / problem.rtol)
 
 
 # Conjugate gradients with no matrix but the data -------------------------------------------------
 
 
 class _System(NamedTuple):
-    """A symmetric positive definite linear system that has Γ* as an image of its solution."""
+    """A symmetric positive definite linear system that has Γ* as an image of its solution.
 
-    rhs: Any
+    Everything is in the precision of what it is applied to.
+    """
+
+    rhs: Callable[[Any], Any]  # from labels
     apply: Callable[[Any], Any]
     gamma: Callable[[Any], Any]
-    gradient: Callable[[Any], Any]  # from what is left of `rhs` to the whitened gradient
+    gradient: Callable[[Any], Any]  # from what is left of the right-hand side, and whitened
+    squares: Callable[[Any, Any, Any], float]  # of `Reach`: from right-hand side, solution, left
 
 
 def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
     """(ΦΦᵀ + ridge) z = y, Γ = Φᵀz: conjugate gradients are then Craig's method."""
+
+    def apply(z: Any) -> Any:
+        image = predict(x, h, adjoint(x, h, z))
+        return image + problem.ridge * z if problem.ridge else image
+
     return _System(
-        problem.y,
-        lambda z: predict(x, h, adjoint(x, h, z)) + problem.ridge * z,
+        lambda y: y,
+        apply,
         lambda z: adjoint(x, h, z),
-        lambda left: problem.metric.whiten(adjoint(x, h, left)),
+        lambda left: problem.metric.cast(left).whiten(adjoint(x, h, left)),
+        lambda rhs, z, left: _norm(z) ** 2,
     )
 
 
 def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
     """P^(-1/2)(ΦᵀΦ + ridge)P^(-1/2) v = P^(-1/2)Φᵀy, Γ = P^(-1/2) v."""
-    xp, metric = array_namespace(x), problem.metric
+    xp = array_namespace(x)
 
     def apply(v: Any) -> Any:
-        low = Metric(*(xp.astype(part, v.dtype, copy=False) for part in metric))
-        gamma = low.unwhiten(v)
-        return low.whiten(normal(x, h, gamma) + problem.ridge * gamma)
+        metric = problem.metric.cast(v)
+        gamma = metric.unwhiten(v)
+        image = normal(x, h, gamma)
+        return metric.whiten(image + problem.ridge * gamma if problem.ridge else image)
 
-    rhs = metric.whiten(adjoint(x, h, problem.y))
-    return _System(rhs, apply, metric.unwhiten, lambda left: left)
+    powers = _norm(problem.y) ** 2
+
+    def squares(rhs: Any, v: Any, left: Any) -> float:
+        penalty = problem.ridge * _norm(problem.metric.scale * v) ** 2
+        return powers - float(xp.sum(v * (rhs + left))) - penalty
+
+    return _System(
+        lambda y: problem.metric.cast(y).whiten(adjoint(x, h, y)),
+        apply,
+        lambda v: problem.metric.cast(v).unwhiten(v),
+        lambda left: left,
+        squares,
+    )
 
 
 def _iterate(
@@ -311,30 +383,53 @@ def _iterate(
     exact = system_of(problem, problem.x, problem.h)
     data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
     fast = exact if low == xp.float64 else system_of(problem, *data)
-    solution, left = xp.zeros_like(exact.rhs), exact.rhs
-    at_zero = residual = _norm(exact.gradient(left))
-    iterations, limit, gain = 0, problem.limit(solver), 0.9 * problem.rtol
-    while residual > problem.rtol * at_zero and iterations < limit:
+    rhs, most = exact.rhs(problem.y), _norm(problem.y) ** 2
+
+    def gradient(left: Any) -> float:
+        if problem.accuracy is None:
+            return _norm(exact.gradient(left))
+        return _norm(fast.gradient(xp.astype(left, low, copy=False)))  # for the record alone
+
+    def goal(solution: Any, left: Any) -> float:
+        rounding = 1e-12 if low == xp.float64 else 1e-6
+        squares = max(exact.squares(rhs, solution, left), rounding * most)
+        return problem.reach.goal(squares, problem.accuracy)
+
+    def excess_of(solution: Any, left: Any) -> float:
+        if problem.accuracy is None:
+            return gradient(left) / at_zero / problem.rtol
+        return _norm(left) / goal(solution, left)
+
+    def enough_for(before: Any, left: Any, gain: float) -> Callable[[int, Any, float], bool]:
+        size = _norm(left)
+        least = 0.0 if low == xp.float64 else _FLOAT32_GAIN * size
+        if problem.accuracy is None:
+            return lambda _, part, now: now <= max(least, gain / excess * size)
+        return lambda _, part, now: now <= max(least, gain * goal(before + part, 0.0))
+
+    at_zero = gradient(rhs)
+    solution, left, iterations, gain = xp.zeros_like(rhs), rhs, 0, 0.9
+    excess, limit = 1 / problem.rtol if at_zero > 0 else 0.0, problem.limit(solver)
+    while excess > 1 and iterations < limit:
         (part,), done = conjugate_gradients(
             fast.apply,
             xp.astype(left, low, copy=False),
-            rtol=gain if low == xp.float64 else max(gain, _FLOAT32_GAIN),
+            enough=enough_for(solution, left, gain),
             maxiter=limit - iterations,
         )
         iterations += done
         trial = solution + xp.astype(part, xp.float64, copy=False)
-        left_now = exact.rhs - exact.apply(trial)
-        before, now = residual, _norm(exact.gradient(left_now))
+        left_now = rhs - exact.apply(trial)
+        before, now = excess, excess_of(trial, left_now)
         if now < before:
-            solution, left, residual = trial, left_now, now
+            solution, left, excess = trial, left_now, now
         if not now < before / 2:
             if low == xp.float64:
                 break
             fast, low = exact, xp.float64
-        gain = 0.5 * problem.rtol * at_zero / residual if residual > 0 else 1.0
-    # This residual is the one of Γ, as `left` is what float64 says, and needs no other pass.
-    reached = residual / at_zero if at_zero > 0 else 0.0
-    return Solution(exact.gamma(solution), iterations, reached)
+        gain = 0.5
+    residual = gradient(left) / at_zero if at_zero > 0 else 0.0
+    return Solution(exact.gamma(solution), iterations, residual, excess)
 
 
 def _dual_cg(problem: Problem) -> Solution:
@@ -355,7 +450,7 @@ def _dual_mixed(problem: Problem) -> Solution:
 
 
 def _primal_mixed(problem: Problem) -> Solution:
-    x, h, y, ridge = problem[:4]
+    (x, h, y), ridge = problem.data, problem.ridge
     xp = array_namespace(x)
     shape = (x.shape[1], h.shape[1])
 
@@ -428,12 +523,12 @@ def _primal(problem: Problem) -> Solution:
 
 def _in_float64(problem: Problem) -> list[Any]:
     xp = array_namespace(problem.x)
-    return [xp.astype(part, xp.float64, copy=False) for part in problem[:3]]
+    return [xp.astype(part, xp.float64, copy=False) for part in problem.data]
 
 
 def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]) -> Solution:
     """Solve (K + ridge) z = b by its factor, or if rounding hides a part of it, without squares."""
-    n, features = problem.x.shape[0], problem.metric.scale.size
+    n, features = problem.x.shape[0], problem.features
     found = None
     if problem.ridge < 0:
         z = _solve_definite(matrix, rhs, problem.ridge)
@@ -500,7 +595,7 @@ def _from_spectrum(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any
     units = xp.reshape(xp.asarray(problem.units, dtype=matrix.dtype, device=device(matrix)), (-1,))
     matrix *= units[:, None]
     matrix *= units[None, :]
-    rank = min(problem.x.shape[0], problem.metric.scale.size)
+    rank = min(problem.x.shape[0], problem.features)
     values, vectors = xp.linalg.eigh(matrix)
     solution = _spectral_solve(values, vectors, units * rhs, problem.ridge, rank)
     return gamma(units * solution)
@@ -529,7 +624,7 @@ SOLVERS: dict[str, Callable[[Problem], Solution]] = dict(
 
 
 def _path_by_cg(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], int]:
-    x, h, y = problem[:3]
+    x, h, y = problem.data
     n, d = x.shape
     rtol, maxiter = problem.rtol / 3, problem.limit("dual-cg")
     if n <= d * (d + 1):
@@ -548,7 +643,7 @@ def _path_by_cg(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], i
 
 
 def _path_by_eigen(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], int]:
-    x, h, y = problem[:3]
+    x, h, y = problem.data
     n, d = x.shape
     xp = array_namespace(x)
     if n <= d * (d + 1):
