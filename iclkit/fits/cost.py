@@ -24,12 +24,12 @@ _STEPS = np.geomspace(1e-6, 1e6, 61)
 _BETWEEN = np.linspace(0.0, 1.0, 17)
 
 
-def _remembered(edges: Callable[..., tuple[float, float]]) -> Callable[..., tuple[float, float]]:
-    """Find edges but once where a fit asks for them several times."""
+def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute but once what a fit asks for several times."""
 
     @lru_cache(maxsize=8)
-    def found(t: tuple[float, ...], d: int, n: int, ridge: float) -> tuple[float, float]:
-        return edges(np.array(t), d, n, ridge)
+    def found(t: tuple[float, ...], d: int, n: int, ridge: float) -> Any:
+        return function(np.array(t), d, n, ridge)
 
     return lambda t, d, n, ridge: found(tuple(t.tolist()), d, n, ridge)
 
@@ -205,7 +205,11 @@ def mean_resolvent(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     >>> round(cost.mean_resolvent(np.ones(11), d=10, n=60, ridge=0.0), 3)  # 1/(110 − 60)
     0.02
     """
-    t, d, n, ridge = _check(t, d, n, ridge)
+    return _mean_resolvent(*_check(t, d, n, ridge))
+
+
+@_remembered
+def _mean_resolvent(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     if ridge == 0 and n >= d * t.size:
         return np.inf
     # The sum is increasing and concave in m: from below, Newton's method neither stops nor passes.
@@ -264,8 +268,11 @@ def iterations(
     True
     """
     _validate.choice("solver", solver, SOLVERS)
-    t, d, n, ridge = _check(t, d, n, ridge)
     rtol = _validate.finite("rtol", rtol)
+    return _iterations(solver, *_check(t, d, n, ridge), rtol)
+
+
+def _iterations(solver: str, t: np.ndarray, d: int, n: int, ridge: float, rtol: float) -> float:
     if solver.endswith("mixed"):
         return 4.0
     if not solver.endswith("cg"):
@@ -273,9 +280,9 @@ def iterations(
     primal = solver == "primal-cg"
     features = d * t.size
     if primal:
-        edges, hardest = whitened_edges(t, d, n, ridge), (1.0, 16.0 * features**2)
+        edges, hardest = _whitened_edges(t, d, n, ridge), (1.0, 16.0 * features**2)
     else:
-        edges, hardest = plain_edges(t, d, n, ridge), plain_edges(t, d, features, 0.0)
+        edges, hardest = _plain_edges(t, d, n, ridge), _plain_edges(t, d, features, 0.0)
     bound, at_threshold = (
         0.5 * (high / low) ** 0.5 * np.log(2 / rtol) for low, high in (edges, hardest)
     )

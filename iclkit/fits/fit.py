@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from iclkit import _validate, backend
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.fits import cost, features
-from iclkit.fits.solvers import PATH_SOLVERS, SOLVERS, IndefiniteError, Metric, Problem
+from iclkit.fits.solvers import PATH_SOLVERS, SOLVERS, IndefiniteError, Problem
 
 # "auto" forms no matrix of more bytes: 46,000² numbers in float32.
 _LARGEST = 2**33
@@ -244,7 +244,7 @@ def fit_gamma(
     data = _moderate(x, h, y, columns=free)
     ridge, shrinkage = data.ridge(lam * n / d)
     low = getattr(array_namespace(x), precision)
-    problem = Problem(*data[:3], ridge, Metric.of(*data[:2], max(ridge, 0.0)), wanted, low)
+    problem = Problem(*data[:3], ridge, wanted, low)
     if rtol is None:
         # What is not foretold, or is not worth it, has a residual that is always small enough.
         foretold = wanted if n <= d * (d + 1) or not solver.startswith("dual") else None
@@ -337,7 +337,7 @@ def fit_gamma_path(
     ridges, shrinkage = zip(*(data.ridge(float(lam) * n / d) for lam in wanted), strict=True)
     least = min(ridges)
     low = array_namespace(x).float64
-    problem = Problem(*data[:3], least, Metric.of(*data[:2], least), rtol, low)
+    problem = Problem(*data[:3], least, rtol, low)
     side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
     choice, spare = solver, solver == "auto" and 8 * size**2 <= _LARGEST
     if solver == "auto":
@@ -400,6 +400,8 @@ def _divided(name: str, array: Any, *, columns: bool) -> tuple[Any, np.ndarray]:
     xp = array_namespace(array)
     largest = backend.to_numpy(xp.maximum(xp.max(array, axis=0), -xp.min(array, axis=0)))
     most = largest.max()
+    if largest.min() >= 1e-3 and most <= 1e2:
+        return array, np.ones_like(largest if columns else most)
     least = np.min(largest, where=largest > 0, initial=most)
     if most > 0 and not (most >= 1e-75 and least >= 1e-50 * most):
         raise ValueError(
@@ -462,15 +464,15 @@ def _repetitive(problem: Problem) -> bool:
     """Tell whether the features look as if their rank were less than d(d + 1)."""
     xp = array_namespace(problem.x)
     different = xp.unique_values(problem.x[:, 0]).shape[0]
-    return different < problem.metric.scale.size or bool(xp.any(problem.metric.variances == 0))
+    return different < problem.features or bool(xp.any(problem.metric.variances == 0))
 
 
 def _path(problem: Problem, ridges: Sequence[float], solver: str) -> FitPath:
     gammas, iterations = PATH_SOLVERS[solver](problem, ridges)
-    n, features = problem.x.shape[0], problem.metric.scale.size
+    n, features = problem.x.shape[0], problem.features
     residuals = []
     for index, ridge in enumerate(ridges):
-        here = replace(problem, ridge=ridge, metric=problem.metric.shifted(ridge))
+        here = replace(problem, ridge=ridge, moments=problem.metric.shifted(ridge))
         residuals.append(here.residual(gammas[index]))
         if solver == "eigen" and not residuals[-1] <= problem.rtol:
             # What one decomposition for all hides, a solution for this ridge alone may find.

@@ -31,7 +31,7 @@ def conjugate_gradients(
     *,
     maxiter: int,
     rtol: float | None = None,
-    enough: Callable[[int, Any, float], bool] | None = None,
+    enough: Callable[[int, Any, float, float], bool] | None = None,
     norm: Callable[[Any], float] | None = None,
 ) -> tuple[list[Any], int]:
     """Solve (K + σ) z = b for every shift σ, from one sequence of products with K.
@@ -50,8 +50,9 @@ def conjugate_gradients(
     rtol : float, optional
         Stop when the residual of each system has a norm of at most `rtol` times that of b.
     enough : callable, optional
-        Instead of `rtol`: takes the number of a shift, its iterate, and the norm of its residual,
-        and says whether this system is done. Asked after each product.
+        Instead of `rtol`: takes the number of a shift, its iterate, the norm of its residual, and
+        by how much the last step has lowered |z − z*|² in the norm of K + σ, and says whether this
+        system is done. Asked after each product.
     norm : callable, optional
         Norm of the residuals to stop by; the Euclidean one by default.
 
@@ -99,7 +100,9 @@ def conjugate_gradients(
     xp = array_namespace(rhs)
 
     def square_of(a: Any, b: Any) -> float:
-        return float(xp.vecdot(xp.reshape(a, (-1,)), xp.reshape(b, (-1,))))
+        if a.ndim != 1:
+            a, b = xp.reshape(a, (-1,)), xp.reshape(b, (-1,))
+        return float(xp.vecdot(a, b))
 
     def size_of(residual: Any, square: float) -> float:
         if norm is None:
@@ -111,8 +114,8 @@ def conjugate_gradients(
     if rtol is not None:
         goal = _validate.finite("rtol", rtol) * size_of(rhs, square)
 
-    def done(index: int, solution: Any, size: float) -> bool:
-        return size <= goal if enough is None else enough(index, solution, size)
+    def done(index: int, solution: Any, size: float, fall: float) -> bool:
+        return size <= goal if enough is None else enough(index, solution, size, fall)
 
     # The smallest shift is the slowest to converge, and its recurrence is that of all others.
     slowest = min(range(len(shifts)), key=shifts.__getitem__)
@@ -139,7 +142,7 @@ def conjugate_gradients(
         residual = residual - step * image
         square_before, square = square, square_of(residual, residual)
         size = size_of(residual, square)
-        if slowest in active and done(slowest, solution, size):
+        if slowest in active and done(slowest, solution, size, step * square_before):
             active.discard(slowest)
         for index in active & others.keys():
             system = others[index]
@@ -148,7 +151,8 @@ def conjugate_gradients(
             ratio = square / square_before * (zeta / system.zeta) ** 2
             along = zeta * residual + ratio * system.direction
             others[index] = _Shifted(system.shift, ahead, along, zeta, system.zeta)
-            if done(index, ahead, zeta * size):
+            fall = step * zeta * system.zeta * square_before
+            if done(index, ahead, zeta * size, fall):
                 active.discard(index)
         turn = square / square_before
         direction = residual + turn * direction

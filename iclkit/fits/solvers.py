@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate, backend
 from iclkit.fits import _graded, _linalg, cost
-from iclkit.fits.accuracy import Reach, reach
+from iclkit.fits.accuracy import Reach, _reach
 from iclkit.fits._products import adjoint, gram, kernel, normal, predict
 from iclkit.fits.krylov import conjugate_gradients
 
@@ -24,6 +25,8 @@ from iclkit.fits.krylov import conjugate_gradients
 _FLOAT32_GAIN = 3e-6
 # Eigenvalues are known to rounding of the largest: above this share of it, to enough digits.
 _RESOLVED = 1e-6
+# Rows of a matrix in float32, 4 MiB of it, that is read from a cache.
+_IN_CACHE = 1024
 # Features are formed for an orthogonal factor of up to so many operations, some seconds.
 _FORMED = 1e10
 
@@ -161,19 +164,24 @@ def _second_moments(part: Any) -> tuple[Any, Any]:
     # In float64, as directions of little variance are lost in float32, and with them their part
     # of every residual.
     xp = array_namespace(part)
-
-    def blocks() -> Iterator[Any]:
-        for rows in backend.row_blocks(part):
-            yield xp.astype(part[rows, :], xp.float64, copy=False)
-
-    values, vectors = xp.linalg.eigh(sum(block.T @ block for block in blocks()))
+    values, vectors = xp.linalg.eigh(_squares(part))
     if bool(values[0] > _RESOLVED * values[-1]):
         return values, vectors
     triangle = xp.zeros_like(vectors)
-    for block in blocks():
+    for block in _in_blocks(part):
         triangle = xp.linalg.qr(xp.concat([triangle, block]))[1]
     exact = _graded.second_moments(backend.to_numpy(triangle))
     return tuple(xp.asarray(array, device=device(vectors)) for array in exact)
+
+
+def _squares(part: Any) -> Any:
+    return reduce(add, (block.T @ block for block in _in_blocks(part)))
+
+
+def _in_blocks(part: Any) -> Iterator[Any]:
+    xp = array_namespace(part)
+    for rows in backend.row_blocks(part):
+        yield xp.astype(part[rows, :], xp.float64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -187,8 +195,6 @@ class Problem:
     ridge : float
         λn/d. Below 0, only the direct solver of the smaller system serves, "dual" for n ≤ d(d + 1)
         and "primal" above.
-    metric : Metric
-        Of these data and this ridge.
     rtol : float
         Tolerance of the residual.
     accuracy : float, optional
@@ -197,6 +203,8 @@ class Problem:
         Precision of the iterations of "cg".
     units : array of shape (d, d + 1), or 1
         By what Γ of these data is larger than the one whose norm is to be least.
+    moments : Metric, optional
+        Of these data and this ridge, if it is known already.
 
     Examples
     --------
@@ -204,7 +212,7 @@ class Problem:
     >>> from iclkit.fits import solvers
     >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
     >>> data = x, h, np.array([1.0, 1.0])
-    >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
+    >>> problem = solvers.Problem(*data, 0.0, 1e-5, np.float64)
     >>> problem.residual(np.zeros((1, 2)))
     1.0
     >>> problem.residual(solvers.SOLVERS["dual"](problem).gamma) < 1e-10
@@ -215,11 +223,11 @@ class Problem:
     h: Any
     y: Any
     ridge: float
-    metric: Metric
     rtol: float
     low: Any
-    units: Any = 1.0
     accuracy: float | None = None
+    units: Any = 1.0
+    moments: Metric | None = None
 
     @property
     def data(self) -> tuple[Any, Any, Any]:
@@ -229,8 +237,13 @@ class Problem:
     @property
     def features(self) -> int:
         """Entries of Γ."""
-        size: int = self.metric.scale.size
-        return size
+        d: int = self.x.shape[1]
+        return d * (d + 1)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What whitens gradients."""
+        return self.moments or Metric.of(self.x, self.h, max(self.ridge, 0.0))
 
     def residual(self, gamma: Any) -> float:
         """Norm of the whitened gradient at Γ relative to that at 0, in float64."""
@@ -242,9 +255,14 @@ class Problem:
     @cached_property
     def variances(self) -> np.ndarray:
         """Variances of the features, d + 1 numbers that stand for d features each."""
-        d, groups = self.metric.variances.shape
-        sorted_ = np.sort(backend.to_numpy(self.metric.variances), axis=None) / self.x.shape[0]
-        t = np.mean(sorted_.reshape(groups, d), axis=1)
+        (n, d), xp = self.x.shape, array_namespace(self.x)
+        if n <= self.features:  # where nothing else is made of eigenvectors
+            s, t = (xp.linalg.eigvalsh(_squares(part)) for part in self.data[:2])
+            variances = s[:, None] * t[None, :] / n
+        else:
+            variances = self.metric.variances
+        in_order = np.sort(backend.to_numpy(variances), axis=None) / n
+        t = np.mean(in_order.reshape(d + 1, d), axis=1)
         return np.maximum(t, max(1e-12 * t[-1], 1e-75))
 
     @cached_property
@@ -252,7 +270,7 @@ class Problem:
         """What a residual of "cg" means for the errors."""
         n, d = self.x.shape
         side = "dual" if n <= self.features else "primal"
-        return reach(side, self.variances, d, n, self.ridge)
+        return _reach(side, self.variances, d, n, self.ridge)
 
     @cached_property
     def _foretold(self) -> dict[str, float]:
@@ -264,8 +282,10 @@ class Problem:
             (n, d), rtol = self.x.shape, self.rtol
             if self.accuracy is not None and solver.endswith("cg"):
                 # What is left of labels is not known yet, and the labels themselves stand for it.
-                rtol = min(self.reach.goal(self.reach.share, self.accuracy) / n**0.5, 1.0)
-            foretold = cost.iterations(solver, n, d, self.variances, self.ridge, rtol)
+                far = cost._mean_resolvent(self.variances, d, n, self.ridge)
+                far = (n * (far if solver == "dual-cg" else 1.0)) ** 0.5
+                rtol = min(self.reach.goal(self.reach.share, self.accuracy) / far, 1.0)
+            foretold = cost._iterations(solver, self.variances, d, n, self.ridge, rtol)
             self._foretold[solver] = foretold
         return self._foretold[solver]
 
@@ -296,7 +316,7 @@ class Solution(NamedTuple):
     >>> from iclkit.fits import solvers
     >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
     >>> data = x, h, np.array([1.0, 1.0])
-    >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
+    >>> problem = solvers.Problem(*data, 0.0, 1e-5, np.float64)
     >>> found = solvers.SOLVERS["dual-cg"](problem)
     >>> print(found.gamma.round(3), found.iterations, found.excess < 1)
     [[-2.    1.75]] 2 True
@@ -330,23 +350,24 @@ class _System(NamedTuple):
     rhs: Callable[[Any], Any]  # from labels
     apply: Callable[[Any], Any]
     gamma: Callable[[Any], Any]
-    gradient: Callable[[Any], Any]  # from what is left of the right-hand side, and whitened
-    squares: Callable[[Any, Any, Any], float]  # of `Reach`: from right-hand side, solution, left
+    squares: Callable[[Any, Any], float]  # of `Reach`, from right-hand side and solution
 
 
 def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
     """(ΦΦᵀ + ridge) z = y, Γ = Φᵀz: conjugate gradients are then Craig's method."""
+    # A few products of data are the price of a matrix that is read more quickly than they are.
+    small = x.shape[0] <= _IN_CACHE and x.dtype == array_namespace(x).float32
+    matrix = kernel(x, h) if small else None
 
     def apply(z: Any) -> Any:
-        image = predict(x, h, adjoint(x, h, z))
+        image = predict(x, h, adjoint(x, h, z)) if matrix is None else matrix @ z
         return image + problem.ridge * z if problem.ridge else image
 
     return _System(
         lambda y: y,
         apply,
         lambda z: adjoint(x, h, z),
-        lambda left: problem.metric.cast(left).whiten(adjoint(x, h, left)),
-        lambda rhs, z, left: _norm(z) ** 2,
+        lambda rhs, z: _norm(z) ** 2,
     )
 
 
@@ -362,17 +383,41 @@ def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
 
     powers = _norm(problem.y) ** 2
 
-    def squares(rhs: Any, v: Any, left: Any) -> float:
+    def squares(rhs: Any, v: Any) -> float:
+        # Conjugate gradients are orthogonal to what they leave.
         penalty = problem.ridge * _norm(problem.metric.scale * v) ** 2
-        return powers - float(xp.sum(v * (rhs + left))) - penalty
+        return powers - float(xp.sum(v * rhs)) - penalty
 
     return _System(
         lambda y: problem.metric.cast(y).whiten(adjoint(x, h, y)),
         apply,
         lambda v: problem.metric.cast(v).unwhiten(v),
-        lambda left: left,
         squares,
     )
+
+
+def _excess_of_unit(
+    problem: Problem, system: _System, rhs: Any, before: Any
+) -> Callable[[Any, float, float], float]:
+    """Make what tells, during iterations, by what a residual of norm 1 would miss the tolerance."""
+    if problem.accuracy is None:
+        unit = 1 / (problem.rtol * _norm(rhs))
+        return lambda *_: unit
+    accuracy, powers = problem.accuracy, _norm(problem.y) ** 2
+    rounding = 1e-12 if problem.low == array_namespace(rhs).float64 else 1e-6
+    falls: list[float] = []
+    goal = np.inf
+
+    def unit_now(part: Any, size: float, fall: float) -> float:
+        nonlocal goal
+        falls.append(fall)
+        distance = problem.reach.distance(falls)
+        if distance <= 4 * goal:  # far above it, the goal need not be known well
+            squares = max(system.squares(rhs, before + part), rounding * powers)
+            goal = problem.reach.goal(squares, accuracy)
+        return distance / (goal * size) if size > 0 else 0.0
+
+    return unit_now
 
 
 def _iterate(
@@ -383,52 +428,37 @@ def _iterate(
     exact = system_of(problem, problem.x, problem.h)
     data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
     fast = exact if low == xp.float64 else system_of(problem, *data)
-    rhs, most = exact.rhs(problem.y), _norm(problem.y) ** 2
-
-    def gradient(left: Any) -> float:
-        if problem.accuracy is None:
-            return _norm(exact.gradient(left))
-        return _norm(fast.gradient(xp.astype(left, low, copy=False)))  # for the record alone
-
-    def goal(solution: Any, left: Any) -> float:
-        rounding = 1e-12 if low == xp.float64 else 1e-6
-        squares = max(exact.squares(rhs, solution, left), rounding * most)
-        return problem.reach.goal(squares, problem.accuracy)
-
-    def excess_of(solution: Any, left: Any) -> float:
-        if problem.accuracy is None:
-            return gradient(left) / at_zero / problem.rtol
-        return _norm(left) / goal(solution, left)
-
-    def enough_for(before: Any, left: Any, gain: float) -> Callable[[int, Any, float], bool]:
-        size = _norm(left)
-        least = 0.0 if low == xp.float64 else _FLOAT32_GAIN * size
-        if problem.accuracy is None:
-            return lambda _, part, now: now <= max(least, gain / excess * size)
-        return lambda _, part, now: now <= max(least, gain * goal(before + part, 0.0))
-
-    at_zero = gradient(rhs)
-    solution, left, iterations, gain = xp.zeros_like(rhs), rhs, 0, 0.9
-    excess, limit = 1 / problem.rtol if at_zero > 0 else 0.0, problem.limit(solver)
+    rhs = exact.rhs(problem.y)
+    at_zero, limit = _norm(rhs), problem.limit(solver)
+    solution, left, iterations = xp.zeros_like(rhs), rhs, 0
+    excess, most = 1 / problem.rtol if at_zero > 0 else 0.0, 0.9
     while excess > 1 and iterations < limit:
+        unit_now, unit = _excess_of_unit(problem, exact, rhs, solution), np.inf
+        least = 0.0 if low == xp.float64 else _FLOAT32_GAIN * _norm(left)
+
+        def enough(_: int, part: Any, size: float, fall: float) -> bool:
+            nonlocal unit
+            unit = unit_now(part, size, fall)
+            return unit * size <= most or size <= least
+
         (part,), done = conjugate_gradients(
             fast.apply,
             xp.astype(left, low, copy=False),
-            enough=enough_for(solution, left, gain),
+            enough=enough,
             maxiter=limit - iterations,
         )
         iterations += done
         trial = solution + xp.astype(part, xp.float64, copy=False)
         left_now = rhs - exact.apply(trial)
-        before, now = excess, excess_of(trial, left_now)
+        before, now = excess, unit * _norm(left_now)
         if now < before:
             solution, left, excess = trial, left_now, now
         if not now < before / 2:
             if low == xp.float64:
                 break
             fast, low = exact, xp.float64
-        gain = 0.5
-    residual = gradient(left) / at_zero if at_zero > 0 else 0.0
+        most = 0.5
+    residual = _norm(left) / at_zero if at_zero > 0 else 0.0
     return Solution(exact.gamma(solution), iterations, residual, excess)
 
 
