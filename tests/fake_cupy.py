@@ -18,7 +18,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 # Of NumPy's names, what cupy 14 lacks and the package could come to use.
 MISSING = {
-    "": "errstate frompyfunc geomspace isnat longdouble matrix matvec test unstack vecdot vecmat",
+    "": "errstate frompyfunc geomspace isdtype isnat longdouble matvec unstack vecdot vecmat",
     "linalg": "diagonal matrix_norm multi_dot outer svdvals tensordot trace vecdot vector_norm",
     "fft": "",
 }
@@ -250,12 +250,12 @@ class LinearOperator:
 
 
 def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None):
-    x, r = 0 * b, b
+    x, r, p = 0 * b, b, None
     goal, before = max(atol, rtol * float((b * b).sum()) ** 0.5), None
     for _ in range(maxiter):
         z = M.matvec(r)
         now = float((r * z).sum())
-        p = z if before is None else z + now / before * p
+        p = z if p is None else z + now / before * p
         before, image = now, A.matvec(p)
         step = now / float((p * image).sum())
         x, r = x + step * p, r - step * image
@@ -290,7 +290,8 @@ def install():
     sparse = types.SimpleNamespace(cg=cg, LinearOperator=LinearOperator)
     sys.modules |= {
         "cupy": cupy, "cupy.cuda": cuda, "cupy.random": random, "cupy.linalg": linalg,
-        "cupy.fft": fft, "cupy.cuda.device": types.SimpleNamespace(Device=Device), "cupyx": cupyx, "cupyx.scipy": types.ModuleType("cupyx.scipy"),
+        "cupy.fft": fft, "cupy.cuda.device": types.SimpleNamespace(Device=Device),
+        "cupyx": cupyx, "cupyx.scipy": types.ModuleType("cupyx.scipy"),
         "cupyx.scipy.linalg": dense, "cupyx.scipy.sparse": types.ModuleType("cupyx.scipy.sparse"),
         "cupyx.scipy.sparse.linalg": sparse,
     }  # fmt: skip
