@@ -241,7 +241,11 @@ def solve_triangular(
     a, b, trans=0, lower=False, unit_diagonal=False, overwrite_b=False, check_finite=False
 ):
     assert isinstance(a, ndarray) and isinstance(b, ndarray)
-    return wrap(scipy.linalg.solve_triangular(unwrap(a), unwrap(b), trans=trans, lower=lower))
+    return wrap(
+        scipy.linalg.solve_triangular(
+            unwrap(a), unwrap(b), trans=trans, lower=lower, check_finite=False
+        )
+    )
 
 
 class LinearOperator:
