@@ -39,9 +39,11 @@ from iclkit.data import (
     prediction_error,
     task_moments,
 )
+from iclkit.data import laws as laws_of
 from iclkit.fits import solvers as solving
 from iclkit.fits.fit import _eligible
 from iclkit.runs import _store
+from iclkit.theory.bayes import estimators
 
 SECONDS = 300.0  # for everything
 FILE = Path(__file__).parents[1] / "book" / "data" / "gpu.json"
@@ -522,6 +524,40 @@ def between(mean, se, theory):
     return {"mean": mean, "se": se, "theory": theory, "z": (mean - theory) / se}
 
 
+def experiments(run):
+    """Compare means of everything that computes on the device with those of the CPU."""
+    d, repeats, checks = 8 if run.small else 20, 8 if run.small else 30, []
+    point = {"d": d, "tau": 2.0, "alpha": 1.0, "kappa": 1.0, "rho": RHO, "lam": 0.1}
+    turned = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0]
+    law = (turned * np.arange(1, d + 1)) @ turned.T / d
+    attention, cases = runs.linear_attention, {}
+    cases["tasks of a power law"] = attention, point | {"tasks": "power_law(0.5)"}
+    cases["tasks of a list"] = attention, point | {"tasks": laws_of.vectors(turned)}
+    cases["tasks of a matrix"] = attention, point | {"tasks": law}
+    cases["tokens of a matrix"] = attention, point | {"tokens": law}
+    cases["tokens in few directions"] = attention, point | {"tokens": "low_rank(0.5)"}
+    cases["fresh Gaussian tasks"] = attention, point | {"kappa": np.inf, "prior": "gaussian"}
+    cases["tasks equally often"] = attention, point | {"assignment": "balanced"}
+    kernel = {"kernel": "exponential(4)", "query": "correlated"}
+    cases["correlated tokens"] = runs.correlated_tokens, point | kernel
+    cases["layers"] = runs.looped_attention, point | {"depth": 2}
+    bayes = {name: point[name] for name in ("d", "alpha", "kappa", "rho")}
+    cases["Bayes"] = estimators, bayes
+    for name, (measure, given) in cases.items():
+        results = []
+        for device, seed in (("gpu" if run.gpu else "cpu", 1), ("cpu", 2)):
+            os.environ["ICLKIT_DEVICE"] = device
+            seeds = [backend.child_seed(seed, number) for number in range(repeats)]
+            results.append([measure(child, **given) for child in seeds])
+        os.environ["ICLKIT_DEVICE"] = "gpu" if run.gpu else "cpu"
+        for error in results[0][0]:
+            two = [np.array([float(found[error]) for found in some]) for some in results]
+            spread = math.sqrt(sum(one.var(ddof=1) for one in two) / repeats)
+            z = (two[0].mean() - two[1].mean()) / spread
+            checks.append(check(f"{name}, {error}: z", z, SIGMAS))
+    return {"d": d, "runs": repeats, "checks": checks}
+
+
 # Times -------------------------------------------------------------------------------------------
 
 
@@ -660,7 +696,8 @@ def choices(run):
 
 # What each takes on a GPU, in seconds, with kernels to be compiled: it is begun with as much left.
 STEPS = {
-    device: 0, streams: 10, data: 10, solvers: 30, transfers: 10, memory: 10, sweep: 20, times: 10,
+    device: 0, streams: 10, data: 10, solvers: 30, transfers: 10, memory: 10, sweep: 20,
+    experiments: 20, times: 10,
 }  # fmt: skip
 
 

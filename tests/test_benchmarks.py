@@ -21,7 +21,9 @@ spec = spec_from_file_location("gpu", ROOT / "benchmarks" / "gpu.py")
 gpu = module_from_spec(spec)
 spec.loader.exec_module(gpu)
 
-STEPS = ["device", "streams", "data", "solvers", "transfers", "memory", "sweep", "times"]
+STEPS = [
+    "device", "streams", "data", "solvers", "transfers", "memory", "sweep", "experiments", "times",
+]  # fmt: skip
 
 
 def read(file):
