@@ -446,9 +446,8 @@ def peak(run):
 def needed(solver, n, d, number, block):
     """Count the bytes of a fit beyond the data, for numbers of so many bytes in the iterations."""
     size, entries = (n if solver.startswith("dual") else d * (d + 1)), d * (d + 1)
-    some = (
-        8 * n + 6 * 8 * (d + 1) ** 2 + 4 * min(block, 8 * n * (d + 1))
-    )  # products, second moments
+    # The prediction, second moments, and blocks of products over rows.
+    some = 8 * n + 6 * 8 * (d + 1) ** 2 + 4 * min(block, 8 * n * (d + 1))
     low = n * (2 * d + 1) * 4
     if solver.endswith("cg"):
         vectors = n if solver.startswith("dual") else entries
