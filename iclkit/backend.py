@@ -252,6 +252,12 @@ def streams(seed: int | np.random.SeedSequence, xp: ModuleType = np) -> Streams:
     ValueError, TypeError
         If `seed` is neither a SeedSequence nor an integer of at least 0, or `xp` neither module.
 
+    Notes
+    -----
+    cupy makes 32 bits of a seed, so that of m streams some two are the same with a probability of
+    about m²/2³³: 10 % for 10⁴ runs, three streams each. Two runs that are the same add at most a
+    share of 2/R to the variance of a mean of R.
+
     Examples
     --------
     >>> from iclkit import backend

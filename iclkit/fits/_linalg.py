@@ -27,6 +27,12 @@ def cholesky(matrix: Any) -> Any:
     numpy.linalg.LinAlgError
         If a pivot is not positive; some libraries return NaN instead.
     """
+    if is_cupy_array(matrix):
+        from cupyx import errstate
+
+        # Left alone, cupy does not look at what cuSOLVER reports, and returns half a factor.
+        with errstate(linalg="raise"):
+            return array_namespace(matrix).linalg.cholesky(matrix)
     if is_numpy_array(matrix):
         from scipy.linalg import cholesky as factor
 
@@ -112,6 +118,7 @@ def solve_triangular(factor: Any, rhs: Any, *, transpose: bool = False) -> Any:
     if is_cupy_array(factor):
         from cupyx.scipy.linalg import solve_triangular as solve
 
-        return solve(factor, rhs, **how)
+        # cuBLAS wants columns together, where the factor has rows: its transpose is no copy.
+        return solve(factor.T, rhs, lower=False, trans=int(not transpose))
     # The array API has no triangular solve: correct for any library, at the price of an LU.
     return array_namespace(factor).linalg.solve(factor.T if transpose else factor, rhs)

@@ -1,7 +1,10 @@
 """Linear algebra: against numpy, and with cupy's functions told from fakes."""
 
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +112,29 @@ def test_device_arrays_stay_on_the_device(monkeypatch):
     z = _linalg.solve_triangular(np.tril(matrix), rhs, transpose=True)
     np.testing.assert_allclose(np.tril(matrix).T @ z, rhs, rtol=1e-12)
     assert calls[3:] == ["linalg.solve_triangular"]
+
+
+def test_factors_on_a_device_are_refused_or_right():
+    """On a cupy without a GPU, which like cupy says nothing of factors that fail."""
+    code = """
+import fake_cupy
+fake_cupy.install()
+import cupy, numpy as np
+from iclkit.fits import _linalg
+half = np.random.default_rng(0).standard_normal((4, 9))
+matrix, rhs = half @ half.T, np.ones((4, 2))
+factor = _linalg.cholesky(cupy.asarray(matrix))
+z = _linalg.solve_triangular(factor, cupy.asarray(rhs))
+z = _linalg.solve_triangular(factor, z, transpose=True)
+np.testing.assert_allclose(matrix @ z.get(), rhs, rtol=1e-12)
+for wrong in (np.diag([1.0, -1.0, 1.0]), np.ones((3, 3)) - 2 * np.eye(3)):
+    try:
+        _linalg.cholesky(cupy.asarray(wrong))
+    except np.linalg.LinAlgError:
+        continue
+    raise AssertionError(wrong)
+assert np.all(cupy.linalg.cholesky(cupy.asarray(np.diag([1.0, -1.0]))).get() == np.diag([1, -1]))
+"""
+    there = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
