@@ -299,9 +299,7 @@ def draw_statistics(
         sum_yg, sum_yy, sum_zz = _sums(sigma, ell, rho, streams)
     else:
         x, y, product = _draw_query(w, rho, streams, of=of)
-        sum_yg, sum_yy, sum_zz, sum_yk = _correlated_sums(
-            sigma, product, ell, rho, streams, kernel
-        )
+        sum_yg, sum_yy, sum_zz, sum_yk = _correlated_sums(sigma, product, ell, rho, streams, kernel)
 
     h = xp.empty((n, d + 1), dtype=w.dtype, device=device(w))
     h[:, d] = sum_yy / ell
