@@ -25,7 +25,7 @@ from iclkit.data.blocks import Redrawn
 from iclkit.fits import cost
 from iclkit.fits.fit import Fit, _precision, _tolerance, _warn_above
 from iclkit.fits.krylov import conjugate_gradients
-from iclkit.fits.solvers import Metric, _norm
+from iclkit.fits.solvers import _FLOAT32_GAIN, Metric, _norm
 
 # Blocks that may wait for their turn in the sum, for each worker.
 _AHEAD = 2
@@ -121,7 +121,8 @@ def fit_redrawn(
     passes = take if folder is None else _kept(take, folder, about, xp)
     # With more threads, products would depend on their number, and workers wait for each other.
     with threadpoolctl.threadpool_limits(1, "blas"):
-        fit = _iterate(passes, metric, ridge, primal, rtol, limit=round(5 * expected) + 100)
+        least = 0.0 if precision == "float64" else _FLOAT32_GAIN
+        fit = _iterate(passes, metric, ridge, primal, rtol, least, round(5 * expected) + 100)
     if folder is not None:
         _forget(folder)
     _warn_above(rtol, fit.solver, fit.residual)
@@ -142,6 +143,7 @@ def _iterate(
     ridge: float,
     primal: bool,
     rtol: float,
+    least: float,
     limit: int,
 ) -> Fit:
     """Repeat conjugate gradients on what a pass says is left, until that is little enough."""
@@ -157,8 +159,8 @@ def _iterate(
     at_zero = residual = _norm(metric.whiten(gradient))
     iterations = 0
     while residual > rtol * at_zero and iterations < limit:
-        how: dict[str, Any] = {"rtol": min(0.9 * rtol * at_zero / residual, 0.5)}
-        how["maxiter"] = limit - iterations
+        gain = max(0.9 * rtol * at_zero / residual, least)
+        how: dict[str, Any] = {"rtol": min(gain, 0.5), "maxiter": limit - iterations}
         if primal:
             (v,), done = conjugate_gradients(whitened, metric.whiten(gradient), **how)
             step = metric.unwhiten(v)
