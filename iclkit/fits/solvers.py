@@ -19,6 +19,9 @@ from iclkit.fits.krylov import conjugate_gradients
 
 # What a pass of iterations in float32 may gain, with a margin to rounding.
 _FLOAT32_GAIN = 3e-6
+# Of more numbers, iterations in float32 make no copy, but cast each block anew: at these sizes
+# that takes a few per cent of the time of a product.
+_COPIED = 2**24
 # Eigenvalues are known to rounding of the largest: above this share of it, to enough digits.
 _RESOLVED = 1e-6
 # Features are formed for an orthogonal factor of up to so many operations, some seconds.
@@ -310,7 +313,8 @@ def _iterate(
     xp, low = array_namespace(problem.x), problem.low
     exact = system_of(problem, problem.x, problem.h)
     data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
-    fast = exact if low == xp.float64 else system_of(problem, *data)
+    large = problem.x.size + problem.h.size > _COPIED
+    fast = exact if large or low == xp.float64 else system_of(problem, *data)
     solution, left = xp.zeros_like(exact.rhs), exact.rhs
     at_zero = residual = _norm(exact.gradient(left))
     iterations, limit, gain = 0, problem.limit(solver), 0.9 * problem.rtol

@@ -1,9 +1,9 @@
 from ._store import load
+from .anew import redrawn_attention
 from .looped import looped_attention
 from .many import simulate, sweep
 from .one import linear_attention
 from .own import contexts_needed, predict, tokens_needed
-from .redrawn import redrawn_attention
 from .sequences import correlated_tokens
 from .streamed import streaming_descent
 
