@@ -107,8 +107,8 @@ GARBAGE = {
         "dtype norm rows label device error prior of folder redrawn.k draw_tasks.tasks "
         "population_moments.tasks conditional_moments.tokens task_moments.tokens "
         "population_moments.tokens draw_contexts.tokens draw_statistics.tokens "
-        "conditional_moments.kernel task_moments.kernel population_moments.kernel draw_contexts.kernel "
-        "draw_statistics.kernel correlated_error.tasks",
+        "conditional_moments.kernel task_moments.kernel population_moments.kernel "
+        "draw_contexts.kernel draw_statistics.kernel correlated_error.tasks",
     ),
     "complex": (1j, "to_numpy.array"),
     "word": ("abc", "name label folder"),
