@@ -182,7 +182,8 @@ def _total(
     contexts: Redrawn, gamma: Any, against: bool, low: Any, workers: int, done: Callable[[], Any]
 ) -> Any:
     """Sum x r hᵀ over contexts, with r = xᵀΓh, or what labels have `against` it."""
-    xp = contexts.xp
+    total = contexts.xp.zeros((contexts.d, contexts.d + 1))
+    xp = array_namespace(total)
     if gamma is not None:
         gamma = xp.astype(gamma, low, copy=False)
 
@@ -194,8 +195,7 @@ def _total(
             r = r - predicted if against else predicted
         return x.T @ (xp.astype(r, low, copy=False)[:, None] * h)
 
-    total = xp.zeros((contexts.d, contexts.d + 1))
-    for part in _in_order(term, contexts.blocks, workers if xp is np else 1):
+    for part in _in_order(term, contexts.blocks, workers if contexts.xp is np else 1):
         total += part
         done()
     return total
