@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iclkit.data import redrawn
-from iclkit.fits import ConvergenceWarning, fit_gamma, fit_redrawn
+from iclkit.fits import ConvergenceWarning, fit_gamma, fit_redrawn, solvers
 from iclkit.fits import redrawn as module
 
 
@@ -137,3 +137,13 @@ def test_labels_of_zero_are_fitted_by_zero(monkeypatch):
 def test_wrong_arguments_are_refused(change, message):
     with pytest.raises((ValueError, TypeError), match=message):
         fit_redrawn(**({"contexts": contexts_at(450)} | change))
+
+
+@pytest.mark.parametrize("n", [450, 2000])
+def test_large_data_are_cast_block_by_block_to_the_same_end(n, monkeypatch):
+    data, solver = held(contexts_at(n)), "dual-cg" if n < 930 else "primal-cg"
+    copied = fit_gamma(*data, solver=solver, dtype="float32")
+    monkeypatch.setattr(solvers, "_COPIED", 0)
+    cast = fit_gamma(*data, solver=solver, dtype="float32")
+    assert cast.residual < 1e-5
+    assert abs(cast.gamma - copied.gamma).max() < 2e-4 * abs(copied.gamma).max()
