@@ -2,8 +2,8 @@
 
 `fit` is the way in, and picks the solver that `cost` foretells to be fastest. `solvers` are what
 it picks from, built on the products of `features` and on the iterations of `krylov`; `training`
-goes to Γ* by gradient flow. Read `fit` first, then `features`, `solvers`, `krylov`, and `cost`
-last.
+goes to Γ* by gradient flow, and `redrawn` fits to contexts that no memory could hold. Read `fit`
+first, then `features`, `solvers`, `krylov`, and `cost` last.
 """
 
 import lazy_loader

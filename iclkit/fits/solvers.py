@@ -23,6 +23,9 @@ from iclkit.fits.krylov import conjugate_gradients
 
 # What a pass of iterations in float32 may gain, with a margin to rounding.
 _FLOAT32_GAIN = 3e-6
+# Of more numbers, iterations in float32 make no copy, but cast each block anew: at these sizes
+# that takes a few per cent of the time of a product.
+_COPIED = 2**24
 # Eigenvalues are known to rounding of the largest: above this share of it, to enough digits.
 _RESOLVED = 1e-6
 # Rows of a matrix in float32, 4 MiB of it, that is read from a cache.
@@ -427,7 +430,8 @@ def _iterate(
     xp, low = array_namespace(problem.x), problem.low
     exact = system_of(problem, problem.x, problem.h)
     data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
-    fast = exact if low == xp.float64 else system_of(problem, *data)
+    large = problem.x.size + problem.h.size > _COPIED
+    fast = exact if large or low == xp.float64 else system_of(problem, *data)
     rhs = exact.rhs(problem.y)
     at_zero, limit = _norm(rhs), problem.limit(solver)
     solution, left, iterations = xp.zeros_like(rhs), rhs, 0

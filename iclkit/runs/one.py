@@ -152,13 +152,15 @@ def linear_attention(
     tasks, tokens = law_at("tasks", tasks, d), law_at("tokens", tokens, d)
     streams = backend.streams(seed, backend.namespace())
     test = ell_test, rho if rho_test is None else rho_test
-    w = drawn = draw_tasks(k, d, streams.tasks, prior=prior, tasks=tasks)
+    w, of = draw_tasks(k, d, streams.tasks, prior=prior, tasks=tasks), None
     if fresh:
         pretraining = population_moments(d, *test, prior=prior, tasks=tasks, tokens=tokens)
     else:
-        w = drawn[assign_tasks(n, k, streams.tasks, assignment=assignment), :]
-        pretraining = task_moments(drawn, *test, tokens=tokens)
-    gamma = _fit(draw_statistics(w, ell, rho, streams, tokens=tokens), lam, tokens)
+        of = assign_tasks(n, k, streams.tasks, assignment=assignment)
+        pretraining = task_moments(w, *test, tokens=tokens)
+    statistics = draw_statistics(w, ell, rho, streams, of=of, tokens=tokens)
+    del w, of  # as large as the data where each context has a task of its own
+    gamma = _fit(statistics, lam, tokens)
     population = population_moments(
         d, *test, prior=prior,
         tasks=tasks if test_tasks is None else test_tasks,
