@@ -18,7 +18,7 @@ import xarray as xr
 
 from iclkit import _validate, backend, plots
 from iclkit.data import blocks, contexts, kernels, moments, tasks
-from iclkit.fits import cost, features, fit, krylov, redrawn, solvers, training
+from iclkit.fits import accuracy, cost, features, fit, krylov, redrawn, solvers, training
 from iclkit.theory import links
 
 mpl.use("Agg")

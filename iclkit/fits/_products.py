@@ -30,9 +30,7 @@ def predict(x: Any, h: Any, gamma: Any) -> Any:
 
 def adjoint(x: Any, h: Any, r: Any) -> Any:
     """Φᵀr, which is Σ r x hᵀ."""
-    return reduce(
-        add, (rows.T @ (r[some, None] * part) for some, rows, part in _blocks(x, h, r))
-    )
+    return reduce(add, (rows.T @ (r[some, None] * part) for some, rows, part in _blocks(x, h, r)))
 
 
 def normal(x: Any, h: Any, gamma: Any) -> Any:

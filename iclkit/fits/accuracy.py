@@ -62,22 +62,20 @@ class Reach(NamedTuple):
         """Return the distance that leaves both errors within a share `accuracy` of them."""
         slope = _Z / self.features**0.5
         delta = accuracy / (slope + (slope**2 + accuracy) ** 0.5)
-        return delta * (squares / self.share) ** 0.5 / self.gain
+        return float(delta * (squares / self.share) ** 0.5 / self.gain)
 
     def off(self, distance: float, squares: float) -> float:
         """Return the share of the errors that they may be off by, inf where nothing is left."""
         delta = self.gain * distance * (self.share / squares) ** 0.5 if squares > 0 else np.inf
-        return delta**2 + 2 * _Z / self.features**0.5 * delta
+        return float(delta**2 + 2 * _Z / self.features**0.5 * delta)
 
     def distance(self, falls: list[float]) -> float:
         """Return the distance that is left, from what each step has lowered its square by."""
-        # Where it does not fall as foretold, as is seen over one step and over three, it takes
-        # longer.
-        seen = [
-            (falls[-1] / falls[-1 - j]) ** (1 / j) for j in (1, 3) if j < len(falls) and falls[-1 - j] > 0
-        ]
+        # Where it falls more slowly than foretold, as is seen over one step and over three, there
+        # is more of it.
+        seen = [(falls[-1] / falls[-1 - j]) ** (1 / j) for j in (1, 3) if j < len(falls)]
         rate = min(max(self.rate, *seen), 0.999) if seen else 0.999
-        return (falls[-1] * rate / (1 - rate)) ** 0.5
+        return float((falls[-1] * rate / (1 - rate)) ** 0.5)
 
 
 def reach(side: str, t: np.ndarray, d: int, n: int, ridge: float = 0.0) -> Reach:
@@ -131,7 +129,8 @@ def reach(side: str, t: np.ndarray, d: int, n: int, ridge: float = 0.0) -> Reach
 
 def _reach(side: str, t: np.ndarray, d: int, n: int, ridge: float) -> Reach:
     dual = side == "dual"
-    m = cost._mean_resolvent(t, d, n, ridge)
+    # At n = d(d + 1) the inverse is as if one row less had been there.
+    m = cost._mean_resolvent(t, d, min(n, d * t.size - 1) if dual and ridge == 0 else n, ridge)
     low, high = (cost._plain_edges if dual else cost._whitened_edges)(t, d, n, ridge)
     root, features = (high / low) ** 0.5, d * t.size
     rate = ((root - 1) / (root + 1)) ** 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,16 +19,20 @@ from iclkit import _validate
 # The solvers of `iclkit.fits.fit`: a side, and how its system is solved.
 SOLVERS = ("dual", "dual-mixed", "dual-cg", "primal", "primal-mixed", "primal-cg")
 
+T = TypeVar("T")
+
 # Where an edge is looked for, first and then between two of these.
 _STEPS = np.geomspace(1e-6, 1e6, 61)
 _BETWEEN = np.linspace(0.0, 1.0, 17)
 
 
-def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+def _remembered(
+    function: Callable[[np.ndarray, int, int, float], T],
+) -> Callable[[np.ndarray, int, int, float], T]:
     """Compute but once what a fit asks for several times."""
 
     @lru_cache(maxsize=8)
-    def found(t: tuple[float, ...], d: int, n: int, ridge: float) -> Any:
+    def found(t: tuple[float, ...], d: int, n: int, ridge: float) -> T:
         return function(np.array(t), d, n, ridge)
 
     return lambda t, d, n, ridge: found(tuple(t.tolist()), d, n, ridge)
@@ -144,7 +148,7 @@ def whitened_edges(t: np.ndarray, d: int, n: int, ridge: float) -> tuple[float, 
 def _whitened_edges(t: np.ndarray, d: int, n: int, ridge: float) -> tuple[float, float]:
     beta = (d * t.size / n) ** 0.5
     if ridge == 0:
-        return max((1 - beta) ** 2, 1 / (4 * n**2)), (1 + beta) ** 2
+        return max(max(1 - beta, 0.0) ** 2, 1 / (4 * n**2)), (1 + beta) ** 2
 
     def z(q: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         for _ in range(30):
@@ -384,7 +388,7 @@ def _greatest(function: Callable[[np.ndarray], np.ndarray]) -> float:
     steps = _STEPS
     for _ in range(2):
         values = function(steps)
-        at = np.argmax(values)
+        at = int(np.argmax(values))
         low, high = steps[max(at - 1, 0)], steps[min(at + 1, steps.size - 1)]
         steps = low * (high / low) ** _BETWEEN
     return float(values.max())

@@ -23,7 +23,7 @@ from iclkit import __version__, _validate, backend
 from iclkit._progress import progress
 from iclkit.data.blocks import Redrawn
 from iclkit.fits import cost
-from iclkit.fits.fit import Fit, _precision, _tolerance, _warn_above
+from iclkit.fits.fit import Fit, _precision, _warn_above, _within
 from iclkit.fits.krylov import conjugate_gradients
 from iclkit.fits.solvers import _FLOAT32_GAIN, Metric, _norm
 
@@ -100,7 +100,7 @@ def fit_redrawn(
     source = "what iclkit.data.redrawn returns"
     _validate.instance("contexts", contexts, Redrawn, source)
     lam = _validate.scalar(_validate.nonnegative, "lam", lam)
-    precision, rtol = _precision(dtype), _tolerance(rtol)
+    precision, rtol = _precision(dtype, "float64"), _within("rtol", rtol, 1e-12)
     workers = _validate.count("workers", workers)
     folder = None if folder is None else _validate.path("folder", folder)
     n, d, xp = contexts.n, contexts.d, contexts.xp
@@ -125,7 +125,7 @@ def fit_redrawn(
         fit = _iterate(passes, metric, ridge, primal, rtol, least, round(5 * expected) + 100)
     if folder is not None:
         _forget(folder)
-    _warn_above(rtol, fit.solver, fit.residual)
+    _warn_above("rtol", rtol, fit.solver, fit.residual / rtol)
     return fit
 
 

@@ -17,8 +17,8 @@ from array_api_compat import array_namespace, device
 
 from iclkit import _validate, backend
 from iclkit.fits import _graded, _linalg, cost
-from iclkit.fits.accuracy import Reach, _reach
 from iclkit.fits._products import adjoint, gram, kernel, normal, predict
+from iclkit.fits.accuracy import Reach, _reach
 from iclkit.fits.krylov import conjugate_gradients
 
 # What a pass of iterations in float32 may gain, with a margin to rounding.
@@ -266,7 +266,8 @@ class Problem:
             variances = self.metric.variances
         in_order = np.sort(backend.to_numpy(variances), axis=None) / n
         t = np.mean(in_order.reshape(d + 1, d), axis=1)
-        return np.maximum(t, max(1e-12 * t[-1], 1e-75))
+        groups: np.ndarray = np.maximum(t, max(1e-12 * t[-1], 1e-75))
+        return groups
 
     @cached_property
     def reach(self) -> Reach:
@@ -295,7 +296,7 @@ class Problem:
     def limit(self, solver: str) -> int:
         """Say after how many iterations "cg" is given up."""
         # Without rounding, as many as there are unknowns would do.
-        unknowns = min(self.x.shape[0], self.features)
+        unknowns: int = min(self.x.shape[0], self.features)
         return round(min(5 * self.iterations(solver), 10 * unknowns)) + 100
 
 
@@ -332,8 +333,10 @@ class Solution(NamedTuple):
 
 
 def _norm(array: Any) -> float:
-    flat = array_namespace(array).reshape(array, (-1,))
-    return float(array_namespace(array).vecdot(flat, flat)) ** 0.5
+    xp = array_namespace(array)
+    flat = xp.reshape(array, (-1,))
+    norm: float = float(xp.vecdot(flat, flat)) ** 0.5
+    return norm
 
 
 def _checked(problem: Problem, gamma: Any, iterations: int) -> Solution:
@@ -353,13 +356,16 @@ class _System(NamedTuple):
     rhs: Callable[[Any], Any]  # from labels
     apply: Callable[[Any], Any]
     gamma: Callable[[Any], Any]
+    gradient: Callable[[Any], Any]  # from what is left of the right-hand side, and whitened
     squares: Callable[[Any, Any], float]  # of `Reach`, from right-hand side and solution
 
 
 def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
     """(ΦΦᵀ + ridge) z = y, Γ = Φᵀz: conjugate gradients are then Craig's method."""
     # A few products of data are the price of a matrix that is read more quickly than they are.
-    small = x.shape[0] <= _IN_CACHE and x.dtype == array_namespace(x).float32
+    # Rounding of a matrix without an inverse, above the threshold, would be more than a ridge.
+    n = x.shape[0]
+    small = n <= min(_IN_CACHE, problem.features) and x.dtype == array_namespace(x).float32
     matrix = kernel(x, h) if small else None
 
     def apply(z: Any) -> Any:
@@ -370,6 +376,7 @@ def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
         lambda y: y,
         apply,
         lambda z: adjoint(x, h, z),
+        lambda left: problem.metric.whiten(adjoint(x, h, left)),
         lambda rhs, z: _norm(z) ** 2,
     )
 
@@ -395,56 +402,69 @@ def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
         lambda y: problem.metric.cast(y).whiten(adjoint(x, h, y)),
         apply,
         lambda v: problem.metric.cast(v).unwhiten(v),
+        lambda left: left,
         squares,
     )
 
 
-def _excess_of_unit(
-    problem: Problem, system: _System, rhs: Any, before: Any
-) -> Callable[[Any, float, float], float]:
-    """Make what tells, during iterations, by what a residual of norm 1 would miss the tolerance."""
-    if problem.accuracy is None:
-        unit = 1 / (problem.rtol * _norm(rhs))
-        return lambda *_: unit
-    accuracy, powers = problem.accuracy, _norm(problem.y) ** 2
-    rounding = 1e-12 if problem.low == array_namespace(rhs).float64 else 1e-6
+_Enough = Callable[[int, Any, float, float], bool]
+
+
+def _small_enough(most: float) -> _Enough:
+    return lambda _, part, size, fall: size <= most
+
+
+def _accurate_enough(
+    problem: Problem, accuracy: float, squares: Callable[[Any], float], most: float, least: float
+) -> tuple[_Enough, list[float]]:
+    """Make what ends iterations, and the list of what a residual of 1 means in each of them."""
     falls: list[float] = []
+    units: list[float] = []
     goal = np.inf
 
-    def unit_now(part: Any, size: float, fall: float) -> float:
+    def enough(_: int, part: Any, size: float, fall: float) -> bool:
         nonlocal goal
         falls.append(fall)
         distance = problem.reach.distance(falls)
         if distance <= 4 * goal:  # far above it, the goal need not be known well
-            squares = max(system.squares(rhs, before + part), rounding * powers)
-            goal = problem.reach.goal(squares, accuracy)
-        return distance / (goal * size) if size > 0 else 0.0
+            goal = problem.reach.goal(squares(part), accuracy)
+        units.append(distance / (goal * size) if size > 0 else 0.0)
+        return units[-1] * size <= most or size <= least
 
-    return unit_now
+    return enough, units
 
 
 def _iterate(
     problem: Problem, solver: str, system_of: Callable[[Problem, Any, Any], _System]
 ) -> Solution:
     """Repeat conjugate gradients on what float64 says is left, until it is within the tolerance."""
-    xp, low = array_namespace(problem.x), problem.low
+    xp, low, limit = array_namespace(problem.x), problem.low, problem.limit(solver)
     exact = system_of(problem, problem.x, problem.h)
     data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
     large = problem.x.size + problem.h.size > _COPIED
     fast = exact if large or low == xp.float64 else system_of(problem, *data)
     rhs = exact.rhs(problem.y)
-    at_zero, limit = _norm(rhs), problem.limit(solver)
+
+    def measure(left: Any) -> float:
+        # Labels that are to be met measure themselves.
+        return _norm(left if problem.accuracy is not None else exact.gradient(left))
+
+    def squares_of(before: Any, rounding: float) -> Callable[[Any], float]:
+        floor = rounding * _norm(problem.y) ** 2
+        return lambda part: max(exact.squares(rhs, before + part), floor)
+
+    at_zero = residual = measure(rhs)
     solution, left, iterations = xp.zeros_like(rhs), rhs, 0
     excess, most = 1 / problem.rtol if at_zero > 0 else 0.0, 0.9
     while excess > 1 and iterations < limit:
-        unit_now, unit = _excess_of_unit(problem, exact, rhs, solution), np.inf
-        least = 0.0 if low == xp.float64 else _FLOAT32_GAIN * _norm(left)
-
-        def enough(_: int, part: Any, size: float, fall: float) -> bool:
-            nonlocal unit
-            unit = unit_now(part, size, fall)
-            return unit * size <= most or size <= least
-
+        double, size = low == xp.float64, _norm(left)
+        least = 0.0 if double else _FLOAT32_GAIN * size
+        if problem.accuracy is None:
+            units = [1 / (problem.rtol * at_zero)]
+            enough = _small_enough(max(least, most / excess * size))
+        else:
+            squares = squares_of(solution, 1e-12 if double else 1e-6)
+            enough, units = _accurate_enough(problem, problem.accuracy, squares, most, least)
         (part,), done = conjugate_gradients(
             fast.apply,
             xp.astype(left, low, copy=False),
@@ -454,16 +474,17 @@ def _iterate(
         iterations += done
         trial = solution + xp.astype(part, xp.float64, copy=False)
         left_now = rhs - exact.apply(trial)
-        before, now = excess, unit * _norm(left_now)
+        residual_now = measure(left_now)
+        before, now = excess, residual_now * units[-1] if units else np.inf
         if now < before:
-            solution, left, excess = trial, left_now, now
+            solution, left, residual, excess = trial, left_now, residual_now, now
         if not now < before / 2:
-            if low == xp.float64:
+            if double:
                 break
             fast, low = exact, xp.float64
         most = 0.5
-    residual = _norm(left) / at_zero if at_zero > 0 else 0.0
-    return Solution(exact.gamma(solution), iterations, residual, excess)
+    reached = residual / at_zero if at_zero > 0 else 0.0
+    return Solution(exact.gamma(solution), iterations, reached, excess)
 
 
 def _dual_cg(problem: Problem) -> Solution:

@@ -11,7 +11,7 @@ from iclkit import _validate, backend
 from iclkit._types import Seed, checked
 from iclkit.data.blocks import redrawn
 from iclkit.data.moments import population_moments, prediction_error
-from iclkit.fits.fit import _tolerance
+from iclkit.fits.fit import _within
 from iclkit.fits.redrawn import fit_redrawn
 from iclkit.runs import _expected
 from iclkit.runs.one import _Sizes, _sizes
@@ -30,7 +30,7 @@ def _redrawn_sizes(
     folder: str | os.PathLike[str] | None = None,
 ) -> _Sizes:
     _validate.scalar(_validate.nonnegative, "lam", lam)
-    _tolerance(rtol)
+    _within("rtol", rtol, 1e-12)
     _validate.count("workers", workers)
     if folder is not None:
         _validate.path("folder", folder)
