@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 # Where an edge is looked for, first and then between two of these.
 _STEPS = np.geomspace(1e-6, 1e6, 61)
-_BETWEEN = np.linspace(0.0, 1.0, 17)
+_BETWEEN = np.linspace(0.0, 1.0, 7)
 
 
 def _remembered(
@@ -386,7 +386,7 @@ def eigen_operations(size: int) -> float:
 def _greatest(function: Callable[[np.ndarray], np.ndarray]) -> float:
     """Find the maximum over (0, inf) of a function that changes over scales, not within them."""
     steps = _STEPS
-    for _ in range(2):
+    for _ in range(6):
         values = function(steps)
         at = int(np.argmax(values))
         low, high = steps[max(at - 1, 0)], steps[min(at + 1, steps.size - 1)]
