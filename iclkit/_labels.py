@@ -19,7 +19,6 @@ import numpy as np
 from iclkit import _validate
 from iclkit._types import P
 
-
 # What has neither labels nor a shape, to be known at once: single numbers, and options.
 _PLAIN = frozenset((float, int, np.float64, np.int64, str, bool, type(None)))
 

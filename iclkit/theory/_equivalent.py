@@ -141,9 +141,7 @@ def errors(
     return icl, idg
 
 
-def endless_contexts(
-    tau: Any, kappa: Any, rho: Any, q_test: Any, rho_test: Any
-) -> tuple[Any, Any]:
+def endless_contexts(tau: Any, kappa: Any, rho: Any, q_test: Any, rho_test: Any) -> tuple[Any, Any]:
     """Limits λ → 0, then α → ∞, of both errors for κ ≤ min(τ, 1), where M_κ(q) diverges."""
     most = np.minimum(tau, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -17,11 +17,11 @@ from scipy.optimize import brentq, elementwise
 _ABSOLUTE, _RELATIVE = 1e-17, 4 * np.finfo(float).eps
 
 
-def together(*values: Any) -> Any:
-    """Return arrays of one shape, or numbers where all are."""
+def together(*values: Any) -> tuple[np.ndarray, ...]:
+    """Return arrays of one shape or, where none has a shape, numbers."""
     if any(value.ndim for value in values):
         return np.broadcast_arrays(*values)
-    return [value[()] for value in values]
+    return tuple(value[()] for value in values)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -512,7 +512,7 @@ def _best_from_zero_on(
 
     def error(
         z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any, rho_test: Any, q_test: Any
-    ) -> np.ndarray:
+    ) -> Any:
         solution = fit(z, tau, kappa, q, most)
         both = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
         return both[_TESTS.index(test)]
