@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from iclkit.theory import effective_ridge, icl_error, idg_error, ridge_edge, stieltjes
+from iclkit.theory._equivalent import _log_ridge_excess
 from iclkit.theory._numbers import root, root_between, where, where_needed
 
 INF = float("inf")
@@ -129,6 +130,14 @@ def cubic(x, a):
 def test_root_is_found_wherever_it_is(a):
     assert root(cubic, (a,)) == pytest.approx(np.cbrt(a), rel=1e-15, abs=1e-16)
     assert root(cubic, (np.array([a]),))[0] == pytest.approx(np.cbrt(a), rel=1e-15, abs=1e-16)
+
+
+def test_root_is_found_among_rounding():
+    """It is 1e-9, and is a difference of logarithms: what is below 1e-16 there is noise."""
+    at = (1.0, 1.4009104690837347e-62, 1.3601827548680852e49, 949599373.0313506, 1.0)
+    alone = root(_log_ridge_excess, tuple(map(np.float64, at)))
+    assert alone == pytest.approx(root(_log_ridge_excess, tuple(np.array([at]).T))[0], abs=1e-15)
+    assert 1e-10 < alone < 1e-8
 
 
 def test_root_between_says_whether_there_is_one():
