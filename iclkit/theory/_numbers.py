@@ -1,8 +1,9 @@
 """What a formula needs that is written once, and is quick for numbers as well as for arrays.
 
-NumPy's functions take 1 to 3 µs for whatever they do to a single number, where a product of two
-numbers of type `numpy.float64` takes 0.05 µs, and SciPy's root finders for arrays take 1 ms. Here a
-single number goes the short way, through the same formula, to the same digits.
+NumPy's `where`, `any` and `broadcast_arrays` take 2 to 7 µs of a single number, where a product of
+two numbers of type `numpy.float64` takes 0.05 µs, and SciPy's root finders for arrays take 1 ms.
+Here a number goes the short way, through the same formula. What it comes to is to all digits what
+an array of one number has; after a search for a root, to the last but one.
 """
 
 from __future__ import annotations
