@@ -1,0 +1,59 @@
+"""What of a transformer's lead over two simpler blocks is architecture, and what is recipe.
+
+The two blocks by the recipe of the transformer, and the transformer with fewer blocks and heads, or
+by the recipe of the two blocks; then rates between those of the first search. An hour on one core.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+from iclkit.runs import sweep
+from iclkit.trained.transformer import trained_blocks, trained_transformer
+
+SETTING = {"d": 5, "alpha": 2.0, "rho": 0.01}
+
+
+def train(trial: Callable[..., Any], file: str, names: str, rows: list[tuple[Any, ...]],
+          seed: int, runs: int, **fixed: Any) -> None:  # fmt: skip
+    """Train `runs` networks for each row of parameters."""
+    columns = {
+        name: xr.DataArray(list(column), dims="point")
+        for name, column in zip(names.split(), zip(*rows, strict=True), strict=True)
+    }
+    sweep(
+        trial, SETTING | fixed | columns, f"book/data/transformer-{file}.nc",
+        name=trial.__name__, seed=seed, runs=(runs, runs), workers=1,
+    )  # fmt: skip
+
+
+short, long = 3000, 30_000
+shape = "width depth heads scaling rate"
+
+# Which rate suits two blocks of a transformer, with one head and with four.
+train(
+    trained_transformer, "shallow-rates", shape,
+    [(32, 2, heads, "mup", rate) for heads in (1, 4) for rate in (1e-3, 3e-3, 1e-2)],
+    seed=921, runs=2, steps=short,
+)  # fmt: skip
+# The two blocks of the chapter on task diversity, and three; last, by the recipe of that chapter.
+train(
+    trained_blocks, "blocks", "model width rate size steps",
+    [("two-blocks", 32, rate, 32, long) for rate in (1e-3, 3e-3, 1e-2, 3e-2)]
+    + [("two-blocks", 20, 3e-3, 32, long), ("three-blocks", 32, 3e-3, 32, long)]
+    + [("two-blocks", 20, 3e-3, 128, 6000)],
+    seed=922, runs=3,
+)  # fmt: skip
+train(
+    trained_transformer, "ablation", "depth heads size steps",
+    [(2, 1, 32, long), (2, 4, 32, long), (4, 4, 128, 6000), (4, 1, 32, long)],
+    seed=923, runs=3, width=32, scaling="mup", rate=3e-3,
+)  # fmt: skip
+# Between the rates of the first search, and below them.
+train(
+    trained_transformer, "finer-rates", shape,
+    [(32, 4, 4, "mup", 1.7e-3), (32, 4, 4, "mup", 5.5e-3), (32, 4, 4, "standard", 1.7e-3)]
+    + [(64, 4, 4, "mup", 1.7e-3), (64, 4, 4, "mup", 5.5e-3), (64, 4, 4, "standard", 5e-4)],
+    seed=924, runs=2, steps=short,
+)  # fmt: skip
