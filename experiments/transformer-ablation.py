@@ -37,18 +37,19 @@ train(
     [(32, 2, heads, "mup", rate) for heads in (1, 4) for rate in (1e-3, 3e-3, 1e-2)],
     seed=921, runs=2, steps=short,
 )  # fmt: skip
-# The two blocks of the chapter on task diversity, and three; last, by the recipe of that chapter.
+# The two blocks of the chapter on task diversity, three and four; last, by that chapter's recipe.
 train(
     trained_blocks, "blocks", "model width rate size steps",
     [("two-blocks", 32, rate, 32, long) for rate in (1e-3, 3e-3, 1e-2, 3e-2)]
-    + [("two-blocks", 20, 3e-3, 32, long), ("three-blocks", 32, 3e-3, 32, long)]
-    + [("two-blocks", 20, 3e-3, 128, 6000)],
-    seed=922, runs=3,
+    + [(f"{number}-blocks", 32, rate, 32, long) for number in ("three", "four")
+       for rate in (3e-3, 1e-2)]
+    + [("two-blocks", 20, 3e-3, size, steps) for size, steps in ((32, long), (128, 6000))],
+    seed=922, runs=2,
 )  # fmt: skip
 train(
     trained_transformer, "ablation", "depth heads size steps",
-    [(2, 1, 32, long), (2, 4, 32, long), (4, 4, 128, 6000), (4, 1, 32, long)],
-    seed=923, runs=3, width=32, scaling="mup", rate=3e-3,
+    [(2, 4, 32, long), (4, 4, 128, 6000), (4, 1, 32, long), (2, 1, 32, long)],
+    seed=923, runs=2, width=32, scaling="mup", rate=3e-3,
 )  # fmt: skip
 # Between the rates of the first search, and below them.
 train(
