@@ -178,12 +178,12 @@ def _fit(statistics: Statistics, lam: float, tokens: Law | None) -> Any:
     directions = span(tokens, d, x)
     if directions is None or lam < 0:
         # Iterations in float32 keep the tolerance, and take little more than half the time.
-        return fit_gamma(x, h, y, lam, dtype="float32").gamma
+        return fit_gamma(x, h, y, lam, accuracy=1e-5).gamma
     # In directions that tokens do not have, Γ is 0. Left in, they would rule out all quick solvers.
     xp = array_namespace(x)
     seen = xp.concat([h[:, :d] @ directions, h[:, d:]], axis=1)
     share = directions.shape[1] / d
-    small = fit_gamma(x @ directions, seen, y, lam * share, dtype="float32").gamma
+    small = fit_gamma(x @ directions, seen, y, lam * share, accuracy=1e-5).gamma
     return directions @ xp.concat([small[:, :-1] @ directions.T, small[:, -1:]], axis=1)
 
 
