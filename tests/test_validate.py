@@ -45,8 +45,8 @@ AX = plt.figure().subplots()
 
 # What is right; every other function of these modules is missing here, see below.
 RIGHT = {
-    fit.fit_gamma: {"x": X, "h": H, "y": Y, "lam": 0.1, "solver": "auto", "dtype": None,
-                    "rtol": 1e-5},
+    fit.fit_gamma: {"x": X, "h": H, "y": Y, "lam": 0.1, "solver": "auto", "accuracy": 1e-4,
+                    "rtol": 1e-5, "dtype": None},
     fit.fit_gamma_path: {"x": X, "h": H, "y": Y, "lams": [0.1], "solver": "auto", "rtol": 1e-5},
     redrawn.fit_redrawn: {"contexts": REDRAWN, "lam": 0.1, "dtype": "float32", "rtol": 1e-5,
                           "workers": 1, "folder": None},
@@ -65,7 +65,7 @@ RIGHT = {
     cost.operations: {"solver": "dual-cg", "n": N, "d": D, "iterations": 4.0, "float32": False},
     cost.eigen_operations: {"size": 4},
     krylov.conjugate_gradients: {"operator": lambda z: z, "rhs": Y, "shifts": (0.0, 1.0),
-                                 "rtol": 1e-5, "maxiter": 9, "norm": None},
+                                 "maxiter": 9, "rtol": 1e-5, "enough": None, "norm": None},
     moments.conditional_moments: {"w": X[0], "ell": 3, "rho": 0.1, "tokens": LAW,
                                   "kernel": KERNEL},
     moments.task_moments: {"tasks": X, "ell": 3, "rho": 0.1, "tokens": LAW, "kernel": KERNEL},
@@ -107,6 +107,7 @@ GARBAGE = {
     "none": (
         None,
         "dtype norm rows label device error prior of folder redrawn.k draw_tasks.tasks "
+        "fit_gamma.rtol conjugate_gradients.rtol enough "
         "population_moments.tasks conditional_moments.tokens task_moments.tokens "
         "population_moments.tokens draw_contexts.tokens draw_statistics.tokens "
         "conditional_moments.kernel task_moments.kernel population_moments.kernel "
@@ -120,7 +121,7 @@ GARBAGE = {
     "table": ({}, ""),
     "object": (object(), ""),
     "no array": (Raises(), ""),
-    "type": (datetime.date, "operator norm"),
+    "type": (datetime.date, "operator enough norm"),
     "fraction": (Fraction(1, 2), ""),
     "date": (np.datetime64("2020-01-01"), ""),
     "nan": (np.nan, "to_numpy.array"),

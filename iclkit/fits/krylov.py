@@ -50,9 +50,9 @@ def conjugate_gradients(
     rtol : float, optional
         Stop when the residual of each system has a norm of at most `rtol` times that of b.
     enough : callable, optional
-        Instead of `rtol`: takes the number of a shift, its iterate, the norm of its residual, and
-        by how much the last step has lowered |z − z*|² in the norm of K + σ, and says whether this
-        system is done. Asked after each product.
+        Takes the number of a shift, its iterate, the norm of its residual, and by how much the
+        last step has lowered |z − z*|² in the norm of K + σ, and says whether this system is done,
+        whatever `rtol` says. Asked after each product.
     norm : callable, optional
         Norm of the residuals to stop by; the Euclidean one by default.
 
@@ -66,8 +66,7 @@ def conjugate_gradients(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range, `operator` returns another shape, or not one of `rtol`
-        and `enough` is given.
+        If an argument is outside its range, or `operator` returns another shape.
 
     Notes
     -----
@@ -90,8 +89,6 @@ def conjugate_gradients(
     shifts = _validate.ridge("shifts", shifts).tolist()
     if not isinstance(shifts, list) or not shifts or isinstance(shifts[0], list):
         raise ValueError(f"shifts must be a sequence of at least one number, got {shifts}")
-    if (rtol is None) == (enough is None):
-        raise ValueError(f"rtol or enough must be given, and not both, got {rtol} and {enough}")
     if enough is not None:
         _validate.function("enough", enough)
     if norm is not None:
@@ -111,11 +108,10 @@ def conjugate_gradients(
         return _validate.scalar(_validate.real, "norm of a residual", norm(residual))
 
     square = square_of(rhs, rhs)
-    if rtol is not None:
-        goal = _validate.finite("rtol", rtol) * size_of(rhs, square)
+    goal = 0.0 if rtol is None else _validate.finite("rtol", rtol) * size_of(rhs, square)
 
     def done(index: int, solution: Any, size: float, fall: float) -> bool:
-        return size <= goal if enough is None else enough(index, solution, size, fall)
+        return size <= goal or (enough is not None and enough(index, solution, size, fall))
 
     # The smallest shift is the slowest to converge, and its recurrence is that of all others.
     slowest = min(range(len(shifts)), key=shifts.__getitem__)

@@ -177,7 +177,7 @@ def _fit(statistics: Statistics, lam: float, tokens: Law | None) -> Any:
     d = x.shape[1]
     directions = span(tokens, d, x)
     if directions is None or lam < 0:
-        # Iterations in float32 keep the tolerance, and take little more than half the time.
+        # Means over many runs are to show more digits than one run does.
         return fit_gamma(x, h, y, lam, accuracy=1e-5).gamma
     # In directions that tokens do not have, Γ is 0. Left in, they would rule out all quick solvers.
     xp = array_namespace(x)

@@ -176,3 +176,18 @@ def test_costs_grow_as_they_say():
     assert large["dual"] == pytest.approx(1.5 * (2 * 1000 * 1e12 + 1e18 / 3), rel=0.01)
     assert large["primal"] == pytest.approx(1.5 * (1e6 * 1e12 / 2 + 1001000**3 / 3), rel=0.01)
     assert cost.eigen_operations(2000) == 8 * cost.eigen_operations(1000)
+
+
+@pytest.mark.parametrize("t", [EQUAL, TWO, 1e-6 * TWO], ids=["equal", "two", "tiny"])
+@pytest.mark.parametrize("n", [100, 350, 421, 2000])
+def test_mean_resolvent_of_a_sampled_matrix(t, n):
+    variances = np.repeat(t, D)
+    for ridge in (0.0, 0.1 * n * t.max()):
+        found = cost.mean_resolvent(t, D, n, ridge)
+        if ridge == 0 and n >= FEATURES:
+            assert found == np.inf
+            continue
+        phi = np.random.default_rng(n).standard_normal((n, FEATURES)) * variances**0.5
+        expected = np.trace(np.linalg.inv(phi @ phi.T + ridge * np.eye(n))) / n
+        # Traces fluctuate by 1/size of the largest term.
+        assert found == pytest.approx(expected, rel=0.02 if ridge else 0.1)
