@@ -1,10 +1,11 @@
-"""Time the errors of tasks with a spectrum against sampled task matrices, and the closed form.
+"""Time the errors: with a spectrum against sampled task matrices, in closed form, number by number.
 
     make benchmarks        (two minutes of it, on one core)
 
 The rival is what one writes without the equations for a spectrum: the traces of the task matrix
 are means over draws of it, each with a decomposition, and the effective ridge is a root of their
-equation. The result is `book/data/theory-times.nc`, which the hardware page of the book shows.
+equation. Beside calls with single numbers stands the bare formula, as one would type it from the
+paper. The result is `book/data/theory-times.nc`, which the hardware page of the book shows.
 """
 
 import os
@@ -12,6 +13,7 @@ import os
 CORE = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 os.environ |= dict.fromkeys(CORE, "1")  # NumPy reads them when it starts
 
+import math  # noqa: E402
 import statistics  # noqa: E402
 import time  # noqa: E402
 
@@ -20,7 +22,7 @@ from scipy.optimize import brentq  # noqa: E402
 from tables import write  # noqa: E402
 
 from iclkit.data import laws  # noqa: E402
-from iclkit.theory import icl_error  # noqa: E402
+from iclkit.theory import effective_ridge, icl_error, idg_error  # noqa: E402
 
 DRAWS = 10  # of the task matrix for one point
 POINT = {"tau": 0.5, "alpha": 1.0, "rho": 0.1, "lam": 0.1}
@@ -96,6 +98,39 @@ def against_closed_form():
     return rows
 
 
+def formula(tau, alpha, kappa, rho):
+    """Return the error on new tasks without ridge, of plain numbers that nobody checks."""
+    q, ratio = (1 + rho) / alpha, min(tau, 1.0) / kappa
+    b = q + 1 - ratio
+    m = 2 / (b + math.sqrt(b * b + 4 * q * ratio))
+    if tau < 1:
+        mu = q * m
+        rest = 1 - tau * (1 - mu) ** 2 + mu * (rho / q - 1)
+        return 1 + rho - 2 * tau * (1 - mu) + tau * (1 + q) / (1 - tau) * rest
+    g2 = m / (q + 1 / (1 + m / kappa) ** 2)  # tr G²
+    bias = q**2 * g2 + q * (1 - 2 * q * m + q**2 * g2)
+    return rho + bias + (1 + q) * m / (tau - 1) * (rho + q * (1 - q * m))
+
+
+def single():
+    """Time calls with single numbers, as a loop or an optimiser makes them."""
+    calls = [(formula, 0.0)]
+    calls += [(f, lam) for f in (icl_error, idg_error, effective_ridge) for lam in (0.0, 0.1)]
+    times = [[] for _ in calls]
+    for _ in range(9):  # in turn
+        for of, (function, lam) in zip(times, calls, strict=True):
+            at = (2.0, 1.0, 1.0, 0.1, lam) if lam else (2.0, 1.0, 1.0, 0.1)
+            of.append(seconds(lambda: [function(*at) for _ in range(100)], 9)[0] / 100)  # noqa: B023
+    rows = [
+        {"function": function.__name__, "lam": lam, "cpu": min(of)}
+        for (function, lam), of in zip(calls, times, strict=True)
+    ]
+    for tau in (0.5, 2.0):
+        assert math.isclose(formula(tau, 1.0, 0.5, 0.1), icl_error(tau, 1.0, 0.5, 0.1))
+    print(*rows, sep="\n", flush=True)
+    return rows
+
+
 def large():
     """Time spectra of 10⁴ eigenvalues, of the tasks and of the tokens, for one point."""
     j, rows = np.arange(1.0, 10_001), []
@@ -112,5 +147,10 @@ def large():
 if __name__ == "__main__":
     write(
         "theory-times",
-        {"sampled": against_sampling(), "closed": against_closed_form(), "large": large()},
+        {
+            "sampled": against_sampling(),
+            "closed": against_closed_form(),
+            "single": single(),
+            "large": large(),
+        },
     )

@@ -19,6 +19,9 @@ import numpy as np
 from iclkit import _validate
 from iclkit._types import P
 
+# What has neither labels nor a shape, to be known at once: single numbers, and options.
+_PLAIN = frozenset((float, int, np.float64, np.int64, str, bool, type(None)))
+
 
 def _is(value: Any, library: str, *names: str) -> bool:
     # Nobody has an object of a library that nobody has imported, so that it need not be here.
@@ -96,6 +99,8 @@ def labelled(*apart: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
 
         @functools.wraps(function)
         def keeping(*args: P.args, **kwargs: P.kwargs) -> Any:
+            if _PLAIN.issuperset(map(type, (*args, *kwargs.values()))):
+                return function(*args, **kwargs)
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError:  # the function says it with its own name when it is called, below

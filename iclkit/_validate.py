@@ -40,8 +40,14 @@ def real(name: str, value: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
+def _plain(value: Any, special: float) -> bool:
+    """Say at once of most single numbers that they are allowed, or the one that is special."""
+    kinds = (float, int, np.float64, np.int64)
+    return type(value) in kinds and (_LEAST <= value < 2.0**63 or value == special)
+
+
 def _require(name: str, array: np.ndarray, allowed: np.ndarray, statement: str) -> None:
-    if not np.all(allowed):
+    if not allowed.all():
         offender = array[~allowed].flat[0]
         raise ValueError(f"{name} must be {statement}, got {offender}")
 
@@ -52,6 +58,8 @@ def _in_range(array: np.ndarray) -> np.ndarray:
 
 def positive(name: str, value: Any) -> np.ndarray:
     """Return numbers in [1e-75, 1e75], or inf, a limit that the theory knows."""
+    if _plain(value, np.inf):
+        return np.asarray(value, np.float64)
     array = real(name, value)
     _require(name, array, array > 0, "positive (inf is allowed)")
     _require(name, array, np.isinf(array) | _in_range(array), f"inf or {_RANGE}")
@@ -60,6 +68,8 @@ def positive(name: str, value: Any) -> np.ndarray:
 
 def nonnegative(name: str, value: Any) -> np.ndarray:
     """Return numbers in [1e-75, 1e75], or 0."""
+    if _plain(value, 0):
+        return np.asarray(value, np.float64)
     array = real(name, value)
     _require(name, array, np.isfinite(array) & (array >= 0), "finite and at least 0")
     _require(name, array, (array == 0) | _in_range(array), f"0 or {_RANGE}")
@@ -68,6 +78,8 @@ def nonnegative(name: str, value: Any) -> np.ndarray:
 
 def signed(name: str, value: Any) -> np.ndarray:
     """Return numbers of size in [1e-75, 1e75], or 0."""
+    if _plain(value, 0):
+        return np.asarray(value, np.float64)
     array = real(name, value)
     _require(name, array, np.isfinite(array), "finite")
     _require(name, array, (array == 0) | _in_range(np.abs(array)), f"0 or {_RANGE} in size")

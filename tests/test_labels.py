@@ -159,7 +159,8 @@ def test_labels_beside_a_dimension(error):
             found = found.transpose(f"d_{name}", f"d_{other}")
             assert found.shape == (3, 2)
             last = {key: float(array[-1]) for key, array in columns.items()}
-            assert found[-1, -1] == error(**(AT_SIZE[error] | last))
+            one = error(**(AT_SIZE[error] | last))
+            assert found[-1, -1].item() == pytest.approx(one, rel=1e-13)
             xr.testing.assert_identical(found[f"d_{name}"], columns[name][f"d_{name}"])
 
 

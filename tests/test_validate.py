@@ -17,8 +17,8 @@ import scipy.sparse
 import xarray as xr
 
 from iclkit import _validate, backend, plots
-from iclkit.data import contexts, kernels, moments, tasks
-from iclkit.fits import cost, features, fit, krylov, solvers, training
+from iclkit.data import blocks, contexts, kernels, moments, tasks
+from iclkit.fits import accuracy, cost, features, fit, krylov, redrawn, solvers, training
 from iclkit.theory import links
 
 mpl.use("Agg")
@@ -36,6 +36,7 @@ RNG = np.random.default_rng(0)
 X, H, Y, GAMMA = (RNG.standard_normal(shape) for shape in ((N, D), (N, D + 1), N, (D, D + 1)))
 MOMENTS = moments.population_moments(D, 3, 0.1)
 STREAMS = backend.streams(0)
+REDRAWN = blocks.redrawn(0, n=N, d=D, ell=3, rho=0.1)
 FIT = fit.fit_gamma(X, H, Y)
 T = np.array([1.0, 2.0, 3.0])
 LAW = np.array([1.0, 2.0])
@@ -44,9 +45,11 @@ AX = plt.figure().subplots()
 
 # What is right; every other function of these modules is missing here, see below.
 RIGHT = {
-    fit.fit_gamma: {"x": X, "h": H, "y": Y, "lam": 0.1, "solver": "auto", "dtype": None,
-                    "rtol": 1e-5},
+    fit.fit_gamma: {"x": X, "h": H, "y": Y, "lam": 0.1, "solver": "auto", "accuracy": 1e-4,
+                    "rtol": 1e-5, "dtype": None},
     fit.fit_gamma_path: {"x": X, "h": H, "y": Y, "lams": [0.1], "solver": "auto", "rtol": 1e-5},
+    redrawn.fit_redrawn: {"contexts": REDRAWN, "lam": 0.1, "dtype": "float32", "rtol": 1e-5,
+                          "workers": 1, "folder": None},
     training.fit_gamma_flow: {"x": X, "h": H, "y": Y, "times": [0.1], "lam": 0.1},
     solvers.metric: {"x": X, "h": H, "ridge": 0.1},
     features.predict: {"x": X, "h": H, "gamma": GAMMA},
@@ -54,13 +57,15 @@ RIGHT = {
     features.normal: {"x": X, "h": H, "gamma": GAMMA},
     features.kernel: {"x": X, "h": H},
     features.gram: {"x": X, "h": H},
-    cost.plain_condition: {"t": T, "d": D, "n": N, "ridge": 0.1},
-    cost.whitened_condition: {"t": T, "d": D, "n": N, "ridge": 0.1},
+    cost.plain_edges: {"t": T, "d": D, "n": N, "ridge": 0.1},
+    cost.whitened_edges: {"t": T, "d": D, "n": N, "ridge": 0.1},
+    cost.mean_resolvent: {"t": T, "d": D, "n": N, "ridge": 0.1},
+    accuracy.reach: {"side": "dual", "t": T, "d": D, "n": N, "ridge": 0.1},
     cost.iterations: {"solver": "dual-cg", "n": N, "d": D, "t": T, "ridge": 0.1, "rtol": 1e-5},
     cost.operations: {"solver": "dual-cg", "n": N, "d": D, "iterations": 4.0, "float32": False},
     cost.eigen_operations: {"size": 4},
     krylov.conjugate_gradients: {"operator": lambda z: z, "rhs": Y, "shifts": (0.0, 1.0),
-                                 "rtol": 1e-5, "maxiter": 9, "norm": None},
+                                 "maxiter": 9, "rtol": 1e-5, "enough": None, "norm": None},
     moments.conditional_moments: {"w": X[0], "ell": 3, "rho": 0.1, "tokens": LAW,
                                   "kernel": KERNEL},
     moments.task_moments: {"tasks": X, "ell": 3, "rho": 0.1, "tokens": LAW, "kernel": KERNEL},
@@ -70,9 +75,10 @@ RIGHT = {
     moments.optimal_gamma: {"moments": MOMENTS, "ridge": 0.1},
     contexts.draw_contexts: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW,
                              "kernel": KERNEL},
-    contexts.draw_statistics: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS, "tokens": LAW,
-                               "kernel": KERNEL},
+    contexts.draw_statistics: {"w": X, "ell": 3, "rho": 0.1, "streams": STREAMS,
+                               "of": np.arange(N), "tokens": LAW, "kernel": KERNEL},
     contexts.context_statistic: {"tokens": np.ones((N, 3, D)), "labels": np.ones((N, 3))},
+    blocks.redrawn: {"seed": 1, "n": N, "d": D, "ell": 3, "rho": 0.1, "k": 3, "rows": 4, "xp": np},
     kernels.kernel: {"word": "iid", "ell": 3, "query": True},
     kernels.correlation: {"kernel": KERNEL, "ell": 3},
     kernels.correlated_error: {"gamma": GAMMA, "ell": 3, "rho": 0.1, "kernel": KERNEL, "tasks": X},
@@ -100,21 +106,22 @@ RIGHT = {
 GARBAGE = {
     "none": (
         None,
-        "dtype norm rows label device error prior draw_tasks.tasks population_moments.tasks "
-        "conditional_moments.tokens task_moments.tokens population_moments.tokens "
-        "draw_contexts.tokens draw_statistics.tokens conditional_moments.kernel "
-        "task_moments.kernel population_moments.kernel draw_contexts.kernel "
-        "draw_statistics.kernel correlated_error.tasks",
+        "dtype norm rows label device error prior of folder redrawn.k draw_tasks.tasks "
+        "fit_gamma.rtol conjugate_gradients.rtol enough "
+        "population_moments.tasks conditional_moments.tokens task_moments.tokens "
+        "population_moments.tokens draw_contexts.tokens draw_statistics.tokens "
+        "conditional_moments.kernel task_moments.kernel population_moments.kernel "
+        "draw_contexts.kernel draw_statistics.kernel correlated_error.tasks",
     ),
     "complex": (1j, "to_numpy.array"),
-    "word": ("abc", "name label"),
+    "word": ("abc", "name label folder"),
     "empty": ("", "name label"),
     "nothing": ([], "to_numpy.array theory.x limit.x simulation.x"),
     "ragged": ([1.0, [2.0, 3.0]], ""),
     "table": ({}, ""),
     "object": (object(), ""),
     "no array": (Raises(), ""),
-    "type": (datetime.date, "operator norm"),
+    "type": (datetime.date, "operator enough norm"),
     "fraction": (Fraction(1, 2), ""),
     "date": (np.datetime64("2020-01-01"), ""),
     "nan": (np.nan, "to_numpy.array"),

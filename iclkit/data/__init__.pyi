@@ -1,4 +1,5 @@
 from . import laws
+from .blocks import Redrawn, redrawn
 from .contexts import (
     Contexts,
     Statistics,
@@ -18,8 +19,8 @@ from .moments import (
 from .tasks import assign_tasks, draw_tasks
 
 __all__ = [
-    "Contexts", "Correlation", "Moments", "Statistics", "assign_tasks",
+    "Contexts", "Correlation", "Moments", "Redrawn", "Statistics", "assign_tasks",
     "conditional_moments", "context_statistic", "correlated_error", "correlation",
     "draw_contexts", "draw_statistics", "draw_tasks", "kernel", "laws", "optimal_gamma",
-    "population_moments", "prediction_error", "task_moments",
+    "population_moments", "prediction_error", "redrawn", "task_moments",
 ]  # fmt: skip

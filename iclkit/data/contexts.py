@@ -86,13 +86,37 @@ def _check(
     return w, ell, rho, _at.root(_at.law_at("tokens", tokens, d), d, w)
 
 
-def _draw_query(w: Any, rho: float, streams: Streams, x: Any = None) -> tuple[Any, Any]:
+def _draw_query(
+    w: Any, rho: float, streams: Streams, x: Any = None, of: Any = None
+) -> tuple[Any, Any, Any]:
+    """Draw queries and labels, and return the products of query and task, too."""
     xp = array_namespace(w)
-    n, d = w.shape
+    n, d = w.shape if of is None else (of.shape[0], w.shape[1])
     if x is None:
         x = streams.contexts.standard_normal((n, d))
         x /= d**0.5
-    return x, xp.vecdot(x, w) + rho**0.5 * streams.noise.standard_normal(n)
+    product = xp.concat([xp.vecdot(x[rows, :], _tasks(w, of, rows)) for rows in row_blocks(x)])
+    return x, product + rho**0.5 * streams.noise.standard_normal(n), product
+
+
+def _tasks(w: Any, of: Any, rows: slice) -> Any:
+    """Return the tasks of some contexts."""
+    return w[rows, :] if of is None else array_namespace(w).take(w, of[rows], axis=0)
+
+
+def _rows_of(w: Any, of: Any) -> Any:
+    """Check which rows of w contexts have as their tasks."""
+    xp, k = _validate.namespace("of", of), w.shape[0]
+    if xp is not array_namespace(w):
+        raise TypeError(f"of must be an array of the library of w, got {type(of).__name__}")
+    if getattr(of.dtype, "kind", "i") not in "iu" or not xp.isdtype(of.dtype, "integral"):
+        raise TypeError(f"of must hold integers, got dtype {of.dtype}")
+    if of.ndim != 1 or 0 in of.shape:
+        raise ValueError(f"of must have shape (any,) and not be empty, got {tuple(of.shape)}")
+    least, most = int(xp.min(of)), int(xp.max(of))
+    if least < 0 or most >= k:
+        raise ValueError(f"of must have numbers from 0 to {k - 1}, got {least} to {most}")
+    return of
 
 
 def draw_contexts(
@@ -158,7 +182,7 @@ def draw_contexts(
     drawn = _at.times(isotropic, root)
     noise = rho**0.5 * streams.noise.standard_normal((n, ell))
     labels = (drawn @ w[:, :, None])[:, :, 0] + noise
-    query, target = _draw_query(_at.times(w, root), rho, streams, query)
+    query, target, _ = _draw_query(_at.times(w, root), rho, streams, query)
     return Contexts(drawn, labels, _at.times(query, root), target)
 
 
@@ -208,6 +232,7 @@ def draw_statistics(
     rho: float,
     streams: Streams,
     *,
+    of: Any = None,
     tokens: _at.LawOrWord | None = None,
     kernel: Any = None,
 ) -> Statistics:
@@ -215,14 +240,17 @@ def draw_statistics(
 
     Parameters
     ----------
-    w : array of shape (n, d)
-        The task of each context.
+    w : array of shape (n, d), or (k, d) with `of`
+        The task of each context, or a list of tasks.
     ell : int
         Context length ℓ, at least 1.
     rho : float
         Variance of the label noise, at least 0.
     streams : Streams
         Random streams, see `iclkit.backend.streams`.
+    of : integer array of shape (n,), optional
+        Which of the tasks each context has, as of `iclkit.data.assign_tasks`: what is drawn for
+        the tasks ``w[of]``, without forming them.
     tokens : law or str, optional
         Covariance Σ of the tokens, as in `iclkit.data.draw_contexts`.
     kernel : array of shape (ell, ell) or (ell + 1, ell + 1), optional
@@ -260,24 +288,24 @@ def draw_statistics(
     (True, True)
     """
     w, ell, rho, root = _check(w, ell, rho, streams, tokens)
+    of = None if of is None else _rows_of(w, of)
     w = _at.times(w, root)  # the task as isotropic tokens see it
     xp = array_namespace(w)
-    n, d = w.shape
     norm = xp.linalg.vector_norm(w, axis=1)
+    norm = norm if of is None else xp.take(norm, of)
+    n, d = norm.shape[0], w.shape[1]
     sigma = norm / d**0.5
     if kernel is None:
         sum_yg, sum_yy, sum_zz = _sums(sigma, ell, rho, streams)
     else:
-        x, y = _draw_query(w, rho, streams)
-        sum_yg, sum_yy, sum_zz, sum_yk = _correlated_sums(
-            sigma, xp.vecdot(x, w), ell, rho, streams, kernel
-        )
+        x, y, product = _draw_query(w, rho, streams, of=of)
+        sum_yg, sum_yy, sum_zz, sum_yk = _correlated_sums(sigma, product, ell, rho, streams, kernel)
 
     h = xp.empty((n, d + 1), dtype=w.dtype, device=device(w))
     h[:, d] = sum_yy / ell
     # Block by block, so that next to tasks, x and h nothing of their size is in memory.
-    for rows in row_blocks(w):
-        u = w[rows, :] / xp.where(norm > 0, norm, 1.0)[rows, None]
+    for rows in row_blocks(h):
+        u = _tasks(w, of, rows) / xp.where(norm > 0, norm, 1.0)[rows, None]
         z = streams.contexts.standard_normal(u.shape)
         z -= xp.vecdot(z, u)[:, None] * u
         total = sum_yg[rows, None] * u + xp.sqrt(sum_zz)[rows, None] * z
@@ -285,7 +313,7 @@ def draw_statistics(
             total += d**0.5 * sum_yk[rows, None] * x[rows, :]
         h[rows, :d] = _at.times((d**0.5 / ell) * total, root)
     if kernel is None:
-        x, y = _draw_query(w, rho, streams)
+        x, y, _ = _draw_query(w, rho, streams, of=of)
     return Statistics(_at.times(x, root), h, y)
 
 

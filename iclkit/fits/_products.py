@@ -7,6 +7,8 @@ numbers in between costs little. `features` has them for everybody, and says wha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -22,28 +24,35 @@ _GRAM_ROWS = 1024
 def predict(x: Any, h: Any, gamma: Any) -> Any:
     """ΦΓ, the numbers xᵀΓh."""
     xp = array_namespace(gamma)
-    return xp.concat([xp.vecdot(rows @ gamma, part) for rows, part in _blocks(x, h, gamma)])
+    parts = [xp.vecdot(rows @ gamma, part) for _, rows, part in _blocks(x, h, gamma)]
+    return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
 def adjoint(x: Any, h: Any, r: Any) -> Any:
     """Φᵀr, which is Σ r x hᵀ."""
-    blocks = zip(row_blocks(x), _blocks(x, h, r), strict=True)
-    return sum(rows.T @ (r[block][:, None] * part) for block, (rows, part) in blocks)
+    return reduce(add, (rows.T @ (r[some, None] * part) for some, rows, part in _blocks(x, h, r)))
 
 
 def normal(x: Any, h: Any, gamma: Any) -> Any:
     """ΦᵀΦΓ in one pass over the data."""
     xp = array_namespace(gamma)
-    return sum(
-        rows.T @ (xp.vecdot(rows @ gamma, part)[:, None] * part)
-        for rows, part in _blocks(x, h, gamma)
+    return reduce(
+        add,
+        (
+            rows.T @ (xp.vecdot(rows @ gamma, part)[:, None] * part)
+            for _, rows, part in _blocks(x, h, gamma)
+        ),
     )
 
 
-def _blocks(x: Any, h: Any, like: Any) -> Iterator[tuple[Any, Any]]:
-    xp = array_namespace(like)
+def _blocks(x: Any, h: Any, like: Any) -> Iterator[tuple[slice, Any, Any]]:
+    """Yield some rows at a time, in the precision of what they are multiplied with."""
+    dtype = like.dtype
+    cast = array_namespace(like).astype
+    same = x.dtype == dtype and h.dtype == dtype
     for block in row_blocks(x):
-        yield tuple(xp.astype(part[block, :], like.dtype, copy=False) for part in (x, h))
+        rows, part = x[block, :], h[block, :]
+        yield (block, rows, part) if same else (block, cast(rows, dtype), cast(part, dtype))
 
 
 def kernel(x: Any, h: Any) -> Any:

@@ -8,7 +8,9 @@ equivalents as the errors do, so that χ is known from the variances of the feat
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,9 +19,27 @@ from iclkit import _validate
 # The solvers of `iclkit.fits.fit`: a side, and how its system is solved.
 SOLVERS = ("dual", "dual-mixed", "dual-cg", "primal", "primal-mixed", "primal-cg")
 
+T = TypeVar("T")
 
-def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
-    """Condition number of ΦΦᵀ + ridge (for n ≤ d(d + 1)) or ΦᵀΦ + ridge (above).
+# Where an edge is looked for, first and then between two of these.
+_STEPS = np.geomspace(1e-6, 1e6, 61)
+_BETWEEN = np.linspace(0.0, 1.0, 7)
+
+
+def _remembered(
+    function: Callable[[np.ndarray, int, int, float], T],
+) -> Callable[[np.ndarray, int, int, float], T]:
+    """Compute but once what a fit asks for several times."""
+
+    @lru_cache(maxsize=8)
+    def found(t: tuple[float, ...], d: int, n: int, ridge: float) -> T:
+        return function(np.array(t), d, n, ridge)
+
+    return lambda t, d, n, ridge: found(tuple(t.tolist()), d, n, ridge)
+
+
+def plain_edges(t: np.ndarray, d: int, n: int, ridge: float) -> tuple[float, float]:
+    """Edges of the spectrum of ΦΦᵀ + ridge (for n ≤ d(d + 1)) or ΦᵀΦ + ridge (above).
 
     Parameters
     ----------
@@ -34,8 +54,9 @@ def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
 
     Returns
     -------
-    float
-        In the limit of large d; finite also at n = d(d + 1), where one eigenvalue apart is left.
+    tuple of float
+        Lower and upper edge in the limit of large d; the lower one is above 0 also at
+        n = d(d + 1), where one eigenvalue apart is left.
 
     Raises
     ------
@@ -54,32 +75,32 @@ def plain_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     >>> import numpy as np
     >>> from iclkit.fits import cost
     >>> t = np.ones(11)
-    >>> [round(cost.plain_condition(t, d=10, n=n, ridge=0.0)) for n in (50, 100, 1000)]
-    [26, 1762, 4]
-    >>> round(cost.plain_condition(t, d=10, n=100, ridge=10.0))
-    42
+    >>> [round(edge, 2) for edge in cost.plain_edges(t, d=10, n=50, ridge=0.0)]
+    [11.68, 308.32]
+    >>> [round(edge, 2) for edge in cost.plain_edges(t, d=10, n=100, ridge=10.0)]
+    [10.24, 429.76]
     """
-    t, d, n, ridge = _check(t, d, n, ridge)
-    steps = np.geomspace(1e-6, 1e6, 400)
-    if n <= d * t.size:
-        left = -steps / np.mean(t)
-    else:
-        left = (1 + steps) / t.min()
-    right = 1 / ((1 + steps) * t.max())
+    return _plain_edges(*_check(t, d, n, ridge))
 
+
+@_remembered
+def _plain_edges(t: np.ndarray, d: int, n: int, ridge: float) -> tuple[float, float]:
     def z(u: np.ndarray) -> np.ndarray:
-        values: np.ndarray = 1 / u - d / n * np.sum(t / (t * u[:, None] - 1), axis=1)
+        values: np.ndarray = 1 / u - d / n * np.sum(1 / (u[:, None] - 1 / t), axis=1)
         return values
 
-    lowest, highest = max(z(left).max(), 0.0), z(right).min()
+    def left(steps: np.ndarray) -> np.ndarray:
+        return z(-steps / np.mean(t) if n <= d * t.size else (1 + steps) / t.min())
+
+    lowest = max(_greatest(left), 0.0)
+    highest = -_greatest(lambda steps: -z(1 / ((1 + steps) * t.max())))
     # Where the left edge vanishes, the least eigenvalue is as if one row more had been there.
     lowest = max(lowest, t.min() / (4 * max(n, d * t.size) ** 2))
-    condition: float = (n * highest + ridge) / (n * lowest + ridge)
-    return condition
+    return float(n * lowest + ridge), float(n * highest + ridge)
 
 
-def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
-    """Condition number of (ΦᵀΦ + ridge) P⁻¹ with P = n·covariance + ridge.
+def whitened_edges(t: np.ndarray, d: int, n: int, ridge: float) -> tuple[float, float]:
+    """Edges of the spectrum of (ΦᵀΦ + ridge) P⁻¹ with P = n·covariance + ridge.
 
     Parameters
     ----------
@@ -94,8 +115,9 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
 
     Returns
     -------
-    float
-        In the limit of large d; for ridge = 0 it is ((1 + β)/(1 − β))² with β² = d(d + 1)/n.
+    tuple of float
+        Lower and upper edge in the limit of large d; for ridge = 0 they are (1 − β)² and (1 + β)²
+        with β² = d(d + 1)/n.
 
     Raises
     ------
@@ -114,14 +136,19 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
     >>> from iclkit.fits import cost
     >>> t = np.geomspace(1, 1000, 11)  # of no account, as the system is preconditioned
     >>> beta = (110 / 400) ** 0.5
-    >>> print(round(float(cost.whitened_condition(t, d=10, n=400, ridge=0.0)), 1))
-    10.3
-    >>> print(round(((1 + beta) / (1 - beta)) ** 2, 1))
-    10.3
+    >>> [round(edge, 2) for edge in cost.whitened_edges(t, d=10, n=400, ridge=0.0)]
+    [0.23, 2.32]
+    >>> round((1 - beta) ** 2, 2), round((1 + beta) ** 2, 2)
+    (0.23, 2.32)
     """
-    t, d, n, ridge = _check(t, d, n, ridge)
-    steps = np.geomspace(1e-6, 1e6, 100)
-    left, right = steps / (1 + steps), 1 + steps
+    return _whitened_edges(*_check(t, d, n, ridge))
+
+
+@_remembered
+def _whitened_edges(t: np.ndarray, d: int, n: int, ridge: float) -> tuple[float, float]:
+    beta = (d * t.size / n) ** 0.5
+    if ridge == 0:
+        return max(max(1 - beta, 0.0) ** 2, 1 / (4 * n**2)), (1 + beta) ** 2
 
     def z(q: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         for _ in range(30):
@@ -135,11 +162,70 @@ def whitened_condition(t: np.ndarray, d: int, n: int, ridge: float) -> float:
         values: np.ndarray = (n * t * q[:, None] + ridge) / (n * t + ridge)
         return values
 
-    ridgeless = right * (1 + d * t.size / n / steps)
-    lowest = z(left, np.zeros_like(left), poles(left).min(axis=1)).max()
-    highest = z(right, poles(right).max(axis=1), ridgeless).min()
-    condition: float = highest / max(lowest, 1 / (4 * n**2))
-    return condition
+    def left(steps: np.ndarray) -> np.ndarray:
+        q = steps / (1 + steps)
+        return z(q, np.zeros_like(q), poles(q).min(axis=1))
+
+    def right(steps: np.ndarray) -> np.ndarray:
+        q = 1 + steps
+        return -z(q, poles(q).max(axis=1), q * (1 + d * t.size / n / steps))
+
+    return max(_greatest(left), 1 / (4 * n**2)), -_greatest(right)
+
+
+def mean_resolvent(t: np.ndarray, d: int, n: int, ridge: float) -> float:
+    """Mean m of the diagonal of (ΦΦᵀ + ridge)⁻¹.
+
+    Parameters
+    ----------
+    t : array of shape (d + 1,)
+        Variances of the features along the axes of h, each shared by d features; positive.
+    d : int
+        Dimension.
+    n : int
+        Contexts, fewer than d(d + 1) if `ridge` is 0.
+    ridge : float
+        What is added to the diagonal, at least 0.
+
+    Returns
+    -------
+    float
+        In the limit of large d; inf where the matrix has no inverse.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    The root of ridge·m + d Σ mt/(1 + nmt) = 1. The fit has n(1 − ridge·m) degrees of freedom.
+    Source: eq-resolvent-mean in the book.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iclkit.fits import cost
+    >>> round(cost.mean_resolvent(np.ones(11), d=10, n=60, ridge=0.0), 3)  # 1/(110 − 60)
+    0.02
+    """
+    return _mean_resolvent(*_check(t, d, n, ridge))
+
+
+@_remembered
+def _mean_resolvent(t: np.ndarray, d: int, n: int, ridge: float) -> float:
+    if ridge == 0 and n >= d * t.size:
+        return np.inf
+    # The sum is increasing and concave in m: from below, Newton's method neither stops nor passes.
+    m = 1 / (ridge + d * t.sum())
+    for _ in range(100):
+        ahead = n * m * t
+        missing = 1 - ridge * m - d / n * np.sum(ahead / (1 + ahead))
+        step = missing / (ridge + d * np.sum(t / (1 + ahead) ** 2))
+        m += step
+        if not step > 1e-12 * m:
+            break
+    return float(m)
 
 
 def iterations(
@@ -186,8 +272,11 @@ def iterations(
     True
     """
     _validate.choice("solver", solver, SOLVERS)
-    t, d, n, ridge = _check(t, d, n, ridge)
     rtol = _validate.finite("rtol", rtol)
+    return _iterations(solver, *_check(t, d, n, ridge), rtol)
+
+
+def _iterations(solver: str, t: np.ndarray, d: int, n: int, ridge: float, rtol: float) -> float:
     if solver.endswith("mixed"):
         return 4.0
     if not solver.endswith("cg"):
@@ -195,10 +284,12 @@ def iterations(
     primal = solver == "primal-cg"
     features = d * t.size
     if primal:
-        condition, hardest = whitened_condition(t, d, n, ridge), 16.0 * features**2
+        edges, hardest = _whitened_edges(t, d, n, ridge), (1.0, 16.0 * features**2)
     else:
-        condition, hardest = plain_condition(t, d, n, ridge), plain_condition(t, d, features, 0.0)
-    bound, at_threshold = (0.5 * c**0.5 * np.log(2 / rtol) for c in (condition, hardest))
+        edges, hardest = _plain_edges(t, d, n, ridge), _plain_edges(t, d, features, 0.0)
+    bound, at_threshold = (
+        0.5 * (high / low) ** 0.5 * np.log(2 / rtol) for low, high in (edges, hardest)
+    )
     # The bound takes the spectrum for an interval. Near n = d(d + 1) it has so few eigenvalues at
     # its lower end that they are dealt with one by one, and that many iterations end it: fitted
     # to fits at d = 12 to 36, see eq-iterations-threshold in the book.
@@ -290,6 +381,17 @@ def eigen_operations(size: int) -> float:
     True
     """
     return 30.0 * float(_validate.count("size", size)) ** 3
+
+
+def _greatest(function: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Find the maximum over (0, inf) of a function that changes over scales, not within them."""
+    steps = _STEPS
+    for _ in range(6):
+        values = function(steps)
+        at = int(np.argmax(values))
+        low, high = steps[max(at - 1, 0)], steps[min(at + 1, steps.size - 1)]
+        steps = low * (high / low) ** _BETWEEN
+    return float(values.max())
 
 
 def _check(t: Any, d: int, n: int, ridge: float) -> tuple[np.ndarray, int, int, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from iclkit import _validate, backend
 from iclkit.data.moments import Moments, prediction_error
 from iclkit.fits import cost, features
-from iclkit.fits.solvers import PATH_SOLVERS, SOLVERS, IndefiniteError, Metric, Problem
+from iclkit.fits.solvers import PATH_SOLVERS, SOLVERS, IndefiniteError, Problem
 
 # "auto" forms no matrix of more bytes: 46,000² numbers in float32.
 _LARGEST = 2**33
@@ -36,7 +37,7 @@ class ConvergenceWarning(UserWarning):
     >>> x, h, y = np.ones((2, 1)), np.ones((2, 2)), np.array([0.0, 1.0])  # one context, two labels
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always", fits.ConvergenceWarning)
-    ...     fit = fits.fit_gamma(x, h, y, solver="dual-cg")
+    ...     fit = fits.fit_gamma(x, h, y, solver="dual-cg", rtol=1e-5)
     >>> print(caught[0].message)
     dual-cg has reached a residual of 1.0e+00, above rtol = 1.0e-05
     """
@@ -55,8 +56,9 @@ class Fit(NamedTuple):
         Its iterations; 0 for a direct solver.
     residual : float
         Norm of the gradient of the objective at `gamma`, relative to its norm at Γ = 0, computed
-        in float64 from the solution and the data. The norm gives all
-        directions of the features the same weight (eq-whitening in the book).
+        in float64 from the solution and the data. The norm gives all directions of the features
+        the same weight (eq-whitening in the book). Where "dual-cg" has been asked for an accuracy,
+        it is the norm of what is left of the labels, relative to theirs.
 
     Examples
     --------
@@ -125,8 +127,9 @@ def fit_gamma(
     lam: float = 0.0,
     *,
     solver: str = "auto",
+    accuracy: float = 1e-4,
+    rtol: float | None = None,
     dtype: DTypeLike | None = None,
-    rtol: float = 1e-5,
 ) -> Fit:
     """Minimise Σ(y − xᵀΓh)² + (n/d)·lam·‖Γ‖² over Γ.
 
@@ -149,14 +152,18 @@ def fit_gamma(
         preconditioner. "cg" is conjugate gradients with no matrix but the data: Craig's method on
         the dual side, on the primal side preconditioned by the second moments of x and of h.
         "auto" chooses, see the notes.
+    accuracy : float
+        Tolerance in [1e-10, 0.1] for the errors of prediction, on old tasks and on new ones, as a
+        share of them. The theory foretells what it asks of a solver that iterates, see the notes.
+    rtol : float, optional
+        Tolerance for `Fit.residual` instead, in [1e-12, 0.1], for those who want Γ* itself. Only
+        "primal-cg" asked for by name needs a small one where n is within a tenth of d(d + 1) and
+        d is small: there "auto" takes "mixed".
     dtype : {None, "float32", "float64"}
-        Precision of the iterations of a "cg" solver, float64 by default. In float32, each pass is
-        checked and continued in float64, so that `rtol` is kept, and where that does not help,
-        all of the arithmetic goes over to float64. Data in float32 are then not copied.
-    rtol : float
-        Tolerance for `Fit.residual`, in [1e-12, 0.1]. At 1e-5, the errors of prediction are those
-        of the exact Γ* to about 1e-4 or better. Only "primal-cg" asked for by name needs a smaller
-        one where n is within a tenth of d(d + 1) and d is small: there "auto" takes "mixed".
+        Precision of the iterations of a "cg" solver, by default float32 where the tolerance is
+        1e-6 or more. In float32, each pass is checked and continued in float64, so that the
+        tolerance is kept, and where that does not help, all of the arithmetic goes over to
+        float64. Data in float32 are then not copied.
 
     Returns
     -------
@@ -190,6 +197,13 @@ def fit_gamma(
     tolerance, as with repeated contexts, whose labels cannot all be met, the direct one follows,
     "dual" for n ≤ D and "primal" above.
 
+    `accuracy` is foretold for contexts that are drawn as in the book: what a fit lacks is taken to
+    meet what it does not predict as one direction meets another at random, and the errors are
+    taken from generalised cross-validation, see `iclkit.fits.accuracy`. What is left of the system
+    is computed once more in float64 before a fit ends. A direct solver, or one with a factor, is
+    always exact to more than that. Of other data, such as contexts that are all but equal, neither
+    an accuracy nor a residual tells all.
+
     The units of a column of x or of h, or of y, do not count. Where squares of the features are
     singular to rounding, be it by units, by repeated contexts or by columns that are all but
     dependent, "dual" and "primal" take an orthogonal factor of the features themselves, if that
@@ -208,7 +222,7 @@ def fit_gamma(
     be. So only "primal" for n > d(d + 1), or "dual", and "auto" are allowed. The ridge has no part
     in the norm of the residual. For the limit see `iclkit.theory.ridge_edge`.
 
-    Source: eq-loss, eq-primal, eq-dual and eq-whitening in the book.
+    Source: eq-loss, eq-primal, eq-dual, eq-whitening and eq-accuracy in the book.
 
     Examples
     --------
@@ -222,7 +236,10 @@ def fit_gamma(
     >>> print(abs(found.predict(x, h) - y).max() < 1e-6)  # n < d(d + 1): without ridge, by heart
     True
     """
-    precision = _precision(dtype)
+    wanted = _within("accuracy", accuracy, 1e-10)
+    if rtol is not None:
+        wanted = _within("rtol", rtol, 1e-12)
+    precision = _precision(dtype, "float32" if wanted >= 1e-6 else "float64")
     x, h, y = _data(x, h, y, keep_float32=precision == "float32")
     n, d = x.shape
     lam = _validate.scalar(_validate.signed, "lam", lam)
@@ -230,7 +247,6 @@ def fit_gamma(
     direct = "dual" if n <= d * (d + 1) else "primal"  # regular also where the ridge is small
     if lam < 0 and solver not in ("auto", direct):
         raise ValueError(f"solver must be auto or {direct} for lam < 0 here, got {solver}")
-    rtol = _tolerance(rtol)
     if solver in ("primal-mixed", "primal-cg") and n <= d * (d + 1):
         raise ValueError(f"solver must be a dual one or primal where n <= d(d + 1), got {solver}")
     # Where the norm of Γ does not count, nor do the units of a column of x or h.
@@ -238,21 +254,30 @@ def fit_gamma(
     data = _moderate(x, h, y, columns=free)
     ridge, shrinkage = data.ridge(lam * n / d)
     low = getattr(array_namespace(x), precision)
-    problem = Problem(*data[:3], ridge, Metric.of(*data[:2], max(ridge, 0.0)), rtol, low)
+    problem = Problem(*data[:3], ridge, wanted, low)
+    if rtol is None:
+        # What is not foretold, or is not worth it, has a residual that is always small enough.
+        foretold = wanted if n <= d * (d + 1) or not solver.startswith("dual") else None
+        problem = replace(problem, rtol=min(1e-5, 0.1 * wanted), accuracy=foretold)
     if free:
-        problem = problem._replace(units=data.units())
+        problem = replace(problem, units=data.units())
     choice = solver
     if solver == "auto":
         choice = _choose(problem) if lam >= 0 else direct
     try:
-        fit = _fit(problem, choice)
+        found = SOLVERS[choice](problem)
     except IndefiniteError as error:
         raise IndefiniteError.of("lam", lam, error.least / ridge * lam) from None
     spare = solver == "auto" and direct != choice and direct in _eligible(n, d, ridge)
-    if spare and not fit.residual <= rtol:
-        fit = _fit(problem, direct)
-    _warn_above(rtol, fit.solver, fit.residual)
-    return fit._replace(gamma=data.gamma(fit.gamma, shrinkage))
+    if spare and not found.excess <= 1:
+        choice = direct
+        found = SOLVERS[direct](problem)
+    if choice.endswith("cg") and problem.accuracy is not None:
+        _warn_above("accuracy", problem.accuracy, choice, found.excess)
+    else:
+        _warn_above("rtol", problem.rtol, choice, found.excess)
+    gamma = data.gamma(found.gamma, shrinkage)
+    return Fit(gamma, choice, found.iterations, found.residual)
 
 
 def fit_gamma_path(
@@ -317,12 +342,12 @@ def fit_gamma_path(
     if wanted.ndim != 1 or wanted.size == 0:
         raise ValueError(f"lams must be a sequence of at least one, got shape {wanted.shape}")
     _validate.choice("solver", solver, ("auto", "cg", "eigen"))
-    rtol = _tolerance(rtol)
+    rtol = _within("rtol", rtol, 1e-12)
     data = _moderate(x, h, y)
     ridges, shrinkage = zip(*(data.ridge(float(lam) * n / d) for lam in wanted), strict=True)
     least = min(ridges)
     low = array_namespace(x).float64
-    problem = Problem(*data[:3], least, Metric.of(*data[:2], least), rtol, low)
+    problem = Problem(*data[:3], least, rtol, low)
     side, size = ("dual", n) if n <= d * (d + 1) else ("primal", d * (d + 1))
     choice, spare = solver, solver == "auto" and 8 * size**2 <= _LARGEST
     if solver == "auto":
@@ -332,7 +357,7 @@ def fit_gamma_path(
     path = _path(problem, ridges, choice)
     if spare and choice == "cg" and not np.max(path.residual) <= rtol:
         path = _path(problem, ridges, "eigen")
-    _warn_above(rtol, path.solver, float(np.max(path.residual)))
+    _warn_above("rtol", rtol, path.solver, float(np.max(path.residual)) / rtol)
     return path._replace(gamma=data.gamma(path.gamma, np.array(shrinkage)[:, None, None]))
 
 
@@ -385,6 +410,8 @@ def _divided(name: str, array: Any, *, columns: bool) -> tuple[Any, np.ndarray]:
     xp = array_namespace(array)
     largest = backend.to_numpy(xp.maximum(xp.max(array, axis=0), -xp.min(array, axis=0)))
     most = largest.max()
+    if largest.min() >= 1e-3 and most <= 1e2:
+        return array, np.ones_like(largest if columns else most)
     least = np.min(largest, where=largest > 0, initial=most)
     if most > 0 and not (most >= 1e-75 and least >= 1e-50 * most):
         raise ValueError(
@@ -400,17 +427,17 @@ def _divided(name: str, array: Any, *, columns: bool) -> tuple[Any, np.ndarray]:
     return array / xp.asarray(scale, dtype=array.dtype, device=device(array)), scale
 
 
-def _precision(dtype: Any) -> str:
-    name = "float64" if dtype is None else dtype
+def _precision(dtype: Any, default: str) -> str:
+    name = default if dtype is None else dtype
     if isinstance(dtype, (type, np.dtype)):
         name = np.dtype(dtype).name
     return _validate.choice("dtype", name, ("float32", "float64"))
 
 
-def _tolerance(rtol: float) -> float:
-    number = _validate.scalar(_validate.positive, "rtol", rtol)
-    if not 1e-12 <= number <= 0.1:
-        raise ValueError(f"rtol must be between 1e-12 and 0.1, got {rtol}")
+def _within(name: str, tolerance: float, least: float) -> float:
+    number = _validate.scalar(_validate.positive, name, tolerance)
+    if not least <= number <= 0.1:
+        raise ValueError(f"{name} must be between {least:g} and 0.1, got {tolerance}")
     return number
 
 
@@ -447,20 +474,15 @@ def _repetitive(problem: Problem) -> bool:
     """Tell whether the features look as if their rank were less than d(d + 1)."""
     xp = array_namespace(problem.x)
     different = xp.unique_values(problem.x[:, 0]).shape[0]
-    return different < problem.metric.scale.size or bool(xp.any(problem.metric.variances == 0))
-
-
-def _fit(problem: Problem, solver: str) -> Fit:
-    solution = SOLVERS[solver](problem)
-    return Fit(solution.gamma, solver, solution.iterations, solution.residual)
+    return different < problem.features or bool(xp.any(problem.metric.variances == 0))
 
 
 def _path(problem: Problem, ridges: Sequence[float], solver: str) -> FitPath:
     gammas, iterations = PATH_SOLVERS[solver](problem, ridges)
-    n, features = problem.x.shape[0], problem.metric.scale.size
+    n, features = problem.x.shape[0], problem.features
     residuals = []
     for index, ridge in enumerate(ridges):
-        here = problem._replace(ridge=ridge, metric=problem.metric.shifted(ridge))
+        here = replace(problem, ridge=ridge, moments=problem.metric.shifted(ridge))
         residuals.append(here.residual(gammas[index]))
         if solver == "eigen" and not residuals[-1] <= problem.rtol:
             # What one decomposition for all hides, a solution for this ridge alone may find.
@@ -471,10 +493,12 @@ def _path(problem: Problem, ridges: Sequence[float], solver: str) -> FitPath:
     )
 
 
-def _warn_above(rtol: float, solver: str, residual: float) -> None:
-    if not residual <= rtol:  # a NaN is no convergence either
+def _warn_above(name: str, tolerance: float, solver: str, excess: float) -> None:
+    if not excess <= 1:  # a NaN is no convergence either
+        reached = "a residual" if name == "rtol" else "errors that may be off by a share"
         warnings.warn(
-            f"{solver} has reached a residual of {residual:.1e}, above rtol = {rtol:.1e}",
+            f"{solver} has reached {reached} of {excess * tolerance:.1e}, "
+            f"above {name} = {tolerance:.1e}",
             ConvergenceWarning,
             stacklevel=3,
         )

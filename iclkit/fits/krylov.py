@@ -15,9 +15,9 @@ from iclkit import _validate
 
 
 class _Shifted(NamedTuple):
-    """What one shift adds to the recurrence: its iterate, its direction, and two coefficients."""
+    """What another shift adds to the recurrence: its iterate, its direction, two coefficients."""
 
-    shift: float
+    shift: float  # beyond the smallest one
     solution: Any
     direction: Any
     zeta: float
@@ -29,8 +29,9 @@ def conjugate_gradients(
     rhs: Any,
     shifts: Sequence[float] = (0.0,),
     *,
-    rtol: float,
     maxiter: int,
+    rtol: float | None = None,
+    enough: Callable[[int, Any, float, float], bool] | None = None,
     norm: Callable[[Any], float] | None = None,
 ) -> tuple[list[Any], int]:
     """Solve (K + σ) z = b for every shift σ, from one sequence of products with K.
@@ -44,10 +45,14 @@ def conjugate_gradients(
         The right-hand side b, of any shape.
     shifts : sequence of float
         The shifts σ, each at least 0.
-    rtol : float
-        Stop when the residual of each system has a norm of at most `rtol` times that of b.
     maxiter : int
         Stop after as many products in any case.
+    rtol : float, optional
+        Stop when the residual of each system has a norm of at most `rtol` times that of b.
+    enough : callable, optional
+        Takes the number of a shift, its iterate, the norm of its residual, and by how much the
+        last step has lowered |z − z*|² in the norm of K + σ, and says whether this system is done,
+        whatever `rtol` says. Asked after each product.
     norm : callable, optional
         Norm of the residuals to stop by; the Euclidean one by default.
 
@@ -84,16 +89,17 @@ def conjugate_gradients(
     shifts = _validate.ridge("shifts", shifts).tolist()
     if not isinstance(shifts, list) or not shifts or isinstance(shifts[0], list):
         raise ValueError(f"shifts must be a sequence of at least one number, got {shifts}")
-    rtol = _validate.finite("rtol", rtol)
-    maxiter = _validate.count("maxiter", maxiter, least=0)
+    if enough is not None:
+        _validate.function("enough", enough)
     if norm is not None:
         _validate.function("norm", norm)
+    maxiter = _validate.count("maxiter", maxiter, least=0)
     xp = array_namespace(rhs)
-    base = min(shifts)
-    zero = xp.zeros_like(rhs)
-    systems = [_Shifted(shift - base, zero, rhs, 1.0, 1.0) for shift in shifts]
-    residual, direction = rhs, rhs
-    square = float(xp.sum(rhs * rhs))
+
+    def square_of(a: Any, b: Any) -> float:
+        if a.ndim != 1:
+            a, b = xp.reshape(a, (-1,)), xp.reshape(b, (-1,))
+        return float(xp.vecdot(a, b))
 
     def size_of(residual: Any, square: float) -> float:
         if norm is None:
@@ -101,35 +107,55 @@ def conjugate_gradients(
             return root
         return _validate.scalar(_validate.real, "norm of a residual", norm(residual))
 
-    size = size_of(rhs, square)
-    goal, active = rtol * size, set(range(len(shifts)))
-    step_before, turn, iterations = 1.0, 0.0, 0
+    square = square_of(rhs, rhs)
+    goal = 0.0 if rtol is None else _validate.finite("rtol", rtol) * size_of(rhs, square)
+
+    def done(index: int, solution: Any, size: float, fall: float) -> bool:
+        return size <= goal or (enough is not None and enough(index, solution, size, fall))
+
+    # The smallest shift is the slowest to converge, and its recurrence is that of all others.
+    slowest = min(range(len(shifts)), key=shifts.__getitem__)
+    base, zero = shifts[slowest], xp.zeros_like(rhs)
+    others = {
+        index: _Shifted(shift - base, zero, rhs, 1.0, 1.0)
+        for index, shift in enumerate(shifts)
+        if index != slowest
+    }
+    residual, direction, solution = rhs, rhs, zero
+    active, step_before, turn, iterations = {slowest, *others}, 1.0, 0.0, 0
     while active and square > 0 and iterations < maxiter:
         image = operator(direction)
         if getattr(image, "shape", None) != rhs.shape:
             raise ValueError(f"operator must return the shape of rhs, {rhs.shape}, got {image!r}")
-        image = image + base * direction
-        curvature = float(xp.sum(direction * image))
+        if base:
+            image = image + base * direction
+        curvature = square_of(direction, image)
         if not curvature > 0:  # the direction has left the range of K, or a NaN has come up
             break
         step = square / curvature
+        if slowest in active:
+            solution = solution + step * direction
         residual = residual - step * image
-        square_before, square = square, float(xp.sum(residual * residual))
+        square_before, square = square, square_of(residual, residual)
         size = size_of(residual, square)
-        for index in tuple(active):
-            system = systems[index]
+        if slowest in active and done(slowest, solution, size, step * square_before):
+            active.discard(slowest)
+        for index in active & others.keys():
+            system = others[index]
             zeta = _next_zeta(system, step, step_before, turn)
-            solution = system.solution + step * zeta / system.zeta * system.direction
+            ahead = system.solution + step * zeta / system.zeta * system.direction
             ratio = square / square_before * (zeta / system.zeta) ** 2
-            ahead = zeta * residual + ratio * system.direction
-            systems[index] = _Shifted(system.shift, solution, ahead, zeta, system.zeta)
-            if zeta * size <= goal:
+            along = zeta * residual + ratio * system.direction
+            others[index] = _Shifted(system.shift, ahead, along, zeta, system.zeta)
+            fall = step * zeta * system.zeta * square_before
+            if done(index, ahead, zeta * size, fall):
                 active.discard(index)
         turn = square / square_before
         direction = residual + turn * direction
         step_before = step
         iterations += 1
-    return [system.solution for system in systems], iterations
+    found = {slowest: solution} | {index: system.solution for index, system in others.items()}
+    return [found[index] for index in range(len(shifts))], iterations
 
 
 def _next_zeta(system: _Shifted, step: float, step_before: float, turn: float) -> float:

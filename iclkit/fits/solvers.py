@@ -7,6 +7,9 @@ takes a `Problem` to a `Solution`, and is entered in `SOLVERS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +18,18 @@ from array_api_compat import array_namespace, device
 from iclkit import _validate, backend
 from iclkit.fits import _graded, _linalg, cost
 from iclkit.fits._products import adjoint, gram, kernel, normal, predict
+from iclkit.fits.accuracy import Reach, _reach
 from iclkit.fits.krylov import conjugate_gradients
 
 # What a pass of iterations in float32 may gain, with a margin to rounding.
 _FLOAT32_GAIN = 3e-6
+# Of more numbers, iterations in float32 make no copy, but cast each block anew: at these sizes
+# that takes a few per cent of the time of a product.
+_COPIED = 2**24
 # Eigenvalues are known to rounding of the largest: above this share of it, to enough digits.
 _RESOLVED = 1e-6
+# Rows of a matrix in float32, 4 MiB of it, that is read from a cache.
+_IN_CACHE = 1024
 # Features are formed for an orthogonal factor of up to so many operations, some seconds.
 _FORMED = 1e10
 
@@ -103,6 +112,11 @@ class Metric(NamedTuple):
         """Apply the transpose of `whiten`."""
         return self.left @ (self.scale * v) @ self.right.T
 
+    def cast(self, like: Any) -> Metric:
+        """Take it to the precision of an array."""
+        xp = array_namespace(like)
+        return Metric(*(xp.astype(part, like.dtype, copy=False) for part in self))
+
     def shifted(self, ridge: float) -> Metric:
         """Take another ridge."""
         xp = array_namespace(self.variances)
@@ -153,22 +167,28 @@ def _second_moments(part: Any) -> tuple[Any, Any]:
     # In float64, as directions of little variance are lost in float32, and with them their part
     # of every residual.
     xp = array_namespace(part)
-
-    def blocks() -> Iterator[Any]:
-        for rows in backend.row_blocks(part):
-            yield xp.astype(part[rows, :], xp.float64, copy=False)
-
-    values, vectors = xp.linalg.eigh(sum(block.T @ block for block in blocks()))
+    values, vectors = xp.linalg.eigh(_squares(part))
     if bool(values[0] > _RESOLVED * values[-1]):
         return values, vectors
     triangle = xp.zeros_like(vectors)
-    for block in blocks():
+    for block in _in_blocks(part):
         triangle = xp.linalg.qr(xp.concat([triangle, block]))[1]
     exact = _graded.second_moments(backend.to_numpy(triangle))
     return tuple(xp.asarray(array, device=device(vectors)) for array in exact)
 
 
-class Problem(NamedTuple):
+def _squares(part: Any) -> Any:
+    return reduce(add, (block.T @ block for block in _in_blocks(part)))
+
+
+def _in_blocks(part: Any) -> Iterator[Any]:
+    xp = array_namespace(part)
+    for rows in backend.row_blocks(part):
+        yield xp.astype(part[rows, :], xp.float64, copy=False)
+
+
+@dataclass(frozen=True)
+class Problem:
     """A fit to be made.
 
     Attributes
@@ -178,14 +198,16 @@ class Problem(NamedTuple):
     ridge : float
         λn/d. Below 0, only the direct solver of the smaller system serves, "dual" for n ≤ d(d + 1)
         and "primal" above.
-    metric : Metric
-        Of these data and this ridge.
     rtol : float
         Tolerance of the residual.
+    accuracy : float, optional
+        Instead of `rtol` the tolerance of "cg", for the errors of prediction.
     low : dtype
         Precision of the iterations of "cg".
     units : array of shape (d, d + 1), or 1
         By what Γ of these data is larger than the one whose norm is to be least.
+    moments : Metric, optional
+        Of these data and this ridge, if it is known already.
 
     Examples
     --------
@@ -193,7 +215,7 @@ class Problem(NamedTuple):
     >>> from iclkit.fits import solvers
     >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
     >>> data = x, h, np.array([1.0, 1.0])
-    >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
+    >>> problem = solvers.Problem(*data, 0.0, 1e-5, np.float64)
     >>> problem.residual(np.zeros((1, 2)))
     1.0
     >>> problem.residual(solvers.SOLVERS["dual"](problem).gamma) < 1e-10
@@ -204,30 +226,77 @@ class Problem(NamedTuple):
     h: Any
     y: Any
     ridge: float
-    metric: Metric
     rtol: float
     low: Any
+    accuracy: float | None = None
     units: Any = 1.0
+    moments: Metric | None = None
+
+    @property
+    def data(self) -> tuple[Any, Any, Any]:
+        """Queries, statistics and labels."""
+        return self.x, self.h, self.y
+
+    @property
+    def features(self) -> int:
+        """Entries of Γ."""
+        d: int = self.x.shape[1]
+        return d * (d + 1)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What whitens gradients."""
+        return self.moments or Metric.of(self.x, self.h, max(self.ridge, 0.0))
 
     def residual(self, gamma: Any) -> float:
         """Norm of the whitened gradient at Γ relative to that at 0, in float64."""
-        x, h, y = self[:3]
+        x, h, y = self.data
         at_zero = _norm(self.metric.whiten(adjoint(x, h, y)))
         gradient = adjoint(x, h, y - predict(x, h, gamma)) - self.ridge * gamma
         return _norm(self.metric.whiten(gradient)) / at_zero if at_zero > 0 else 0.0
 
+    @cached_property
+    def variances(self) -> np.ndarray:
+        """Variances of the features, d + 1 numbers that stand for d features each."""
+        (n, d), xp = self.x.shape, array_namespace(self.x)
+        if n <= self.features:  # where nothing else is made of eigenvectors
+            s, t = (xp.linalg.eigvalsh(_squares(part)) for part in self.data[:2])
+            variances = s[:, None] * t[None, :] / n
+        else:
+            variances = self.metric.variances
+        in_order = np.sort(backend.to_numpy(variances), axis=None) / n
+        t = np.mean(in_order.reshape(d + 1, d), axis=1)
+        groups: np.ndarray = np.maximum(t, max(1e-12 * t[-1], 1e-75))
+        return groups
+
+    @cached_property
+    def reach(self) -> Reach:
+        """What a residual of "cg" means for the errors."""
+        n, d = self.x.shape
+        side = "dual" if n <= self.features else "primal"
+        return _reach(side, self.variances, d, n, self.ridge)
+
+    @cached_property
+    def _foretold(self) -> dict[str, float]:
+        return {}
+
     def iterations(self, solver: str) -> float:
         """Foretell the iterations of a solver."""
-        n, d = self.x.shape
-        xp = array_namespace(self.x)
-        t = backend.to_numpy(xp.mean(self.metric.variances, axis=0)) / n
-        t = np.maximum(t, max(1e-12 * t.max(), 1e-75))
-        return cost.iterations(solver, n, d, t, self.ridge, self.rtol)
+        if solver not in self._foretold:
+            (n, d), rtol = self.x.shape, self.rtol
+            if self.accuracy is not None and solver.endswith("cg"):
+                # What is left of labels is not known yet, and the labels themselves stand for it.
+                far = cost._mean_resolvent(self.variances, d, n, self.ridge)
+                far = (n * (far if solver == "dual-cg" else 1.0)) ** 0.5
+                rtol = min(self.reach.goal(self.reach.share, self.accuracy) / far, 1.0)
+            foretold = cost._iterations(solver, self.variances, d, n, self.ridge, rtol)
+            self._foretold[solver] = foretold
+        return self._foretold[solver]
 
     def limit(self, solver: str) -> int:
-        """Say after how many iterations a solver is given up."""
+        """Say after how many iterations "cg" is given up."""
         # Without rounding, as many as there are unknowns would do.
-        unknowns: int = min(self.x.shape[0], self.metric.scale.size)
+        unknowns: int = min(self.x.shape[0], self.features)
         return round(min(5 * self.iterations(solver), 10 * unknowns)) + 100
 
 
@@ -242,6 +311,8 @@ class Solution(NamedTuple):
         0 for a direct solver.
     residual : float
         As `Problem.residual` has it.
+    excess : float
+        What the tolerance is missed by; at most 1 where it is kept.
 
     Examples
     --------
@@ -249,92 +320,171 @@ class Solution(NamedTuple):
     >>> from iclkit.fits import solvers
     >>> x, h = np.array([[1.0], [2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
     >>> data = x, h, np.array([1.0, 1.0])
-    >>> problem = solvers.Problem(*data, 0.0, solvers.metric(x, h, 0.0), 1e-5, np.float64)
-    >>> gamma, iterations, residual = solvers.SOLVERS["dual-cg"](problem)
-    >>> print(gamma.round(3), iterations)
-    [[-2.    1.75]] 2
+    >>> problem = solvers.Problem(*data, 0.0, 1e-5, np.float64)
+    >>> found = solvers.SOLVERS["dual-cg"](problem)
+    >>> print(found.gamma.round(3), found.iterations, found.excess < 1)
+    [[-2.    1.75]] 2 True
     """
 
     gamma: Any
     iterations: int
     residual: float
+    excess: float
 
 
 def _norm(array: Any) -> float:
-    return float(array_namespace(array).linalg.vector_norm(array))
+    xp = array_namespace(array)
+    flat = xp.reshape(array, (-1,))
+    norm: float = float(xp.vecdot(flat, flat)) ** 0.5
+    return norm
 
 
 def _checked(problem: Problem, gamma: Any, iterations: int) -> Solution:
-    return Solution(gamma, iterations, problem.residual(gamma))
+    residual = problem.residual(gamma)
+    return Solution(gamma, iterations, residual, residual / problem.rtol)
 
 
 # Conjugate gradients with no matrix but the data -------------------------------------------------
 
 
 class _System(NamedTuple):
-    """A symmetric positive definite linear system that has Γ* as an image of its solution."""
+    """A symmetric positive definite linear system that has Γ* as an image of its solution.
 
-    rhs: Any
+    Everything is in the precision of what it is applied to.
+    """
+
+    rhs: Callable[[Any], Any]  # from labels
     apply: Callable[[Any], Any]
     gamma: Callable[[Any], Any]
-    gradient: Callable[[Any], Any]  # from what is left of `rhs` to the whitened gradient
+    gradient: Callable[[Any], Any]  # from what is left of the right-hand side, and whitened
+    squares: Callable[[Any, Any], float]  # of `Reach`, from right-hand side and solution
 
 
 def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
     """(ΦΦᵀ + ridge) z = y, Γ = Φᵀz: conjugate gradients are then Craig's method."""
+    # A few products of data are the price of a matrix that is read more quickly than they are.
+    # Rounding of a matrix without an inverse, above the threshold, would be more than a ridge.
+    n = x.shape[0]
+    small = n <= min(_IN_CACHE, problem.features) and x.dtype == array_namespace(x).float32
+    matrix = kernel(x, h) if small else None
+
+    def apply(z: Any) -> Any:
+        image = predict(x, h, adjoint(x, h, z)) if matrix is None else matrix @ z
+        return image + problem.ridge * z if problem.ridge else image
+
     return _System(
-        problem.y,
-        lambda z: predict(x, h, adjoint(x, h, z)) + problem.ridge * z,
+        lambda y: y,
+        apply,
         lambda z: adjoint(x, h, z),
         lambda left: problem.metric.whiten(adjoint(x, h, left)),
+        lambda rhs, z: _norm(z) ** 2,
     )
 
 
 def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
     """P^(-1/2)(ΦᵀΦ + ridge)P^(-1/2) v = P^(-1/2)Φᵀy, Γ = P^(-1/2) v."""
-    xp, metric = array_namespace(x), problem.metric
+    xp = array_namespace(x)
 
     def apply(v: Any) -> Any:
-        low = Metric(*(xp.astype(part, v.dtype, copy=False) for part in metric))
-        gamma = low.unwhiten(v)
-        return low.whiten(normal(x, h, gamma) + problem.ridge * gamma)
+        metric = problem.metric.cast(v)
+        gamma = metric.unwhiten(v)
+        image = normal(x, h, gamma)
+        return metric.whiten(image + problem.ridge * gamma if problem.ridge else image)
 
-    rhs = metric.whiten(adjoint(x, h, problem.y))
-    return _System(rhs, apply, metric.unwhiten, lambda left: left)
+    powers = _norm(problem.y) ** 2
+
+    def squares(rhs: Any, v: Any) -> float:
+        # Conjugate gradients are orthogonal to what they leave.
+        penalty = problem.ridge * _norm(problem.metric.scale * v) ** 2
+        return powers - float(xp.sum(v * rhs)) - penalty
+
+    return _System(
+        lambda y: problem.metric.cast(y).whiten(adjoint(x, h, y)),
+        apply,
+        lambda v: problem.metric.cast(v).unwhiten(v),
+        lambda left: left,
+        squares,
+    )
+
+
+_Enough = Callable[[int, Any, float, float], bool]
+
+
+def _small_enough(most: float) -> _Enough:
+    return lambda _, part, size, fall: size <= most
+
+
+def _accurate_enough(
+    problem: Problem, accuracy: float, squares: Callable[[Any], float], most: float, least: float
+) -> tuple[_Enough, list[float]]:
+    """Make what ends iterations, and the list of what a residual of 1 means in each of them."""
+    falls: list[float] = []
+    units: list[float] = []
+    goal = np.inf
+
+    def enough(_: int, part: Any, size: float, fall: float) -> bool:
+        nonlocal goal
+        falls.append(fall)
+        distance = problem.reach.distance(falls)
+        if distance <= 4 * goal:  # far above it, the goal need not be known well
+            goal = problem.reach.goal(squares(part), accuracy)
+        units.append(distance / (goal * size) if size > 0 else 0.0)
+        return units[-1] * size <= most or size <= least
+
+    return enough, units
 
 
 def _iterate(
     problem: Problem, solver: str, system_of: Callable[[Problem, Any, Any], _System]
 ) -> Solution:
     """Repeat conjugate gradients on what float64 says is left, until it is within the tolerance."""
-    xp, low = array_namespace(problem.x), problem.low
+    xp, low, limit = array_namespace(problem.x), problem.low, problem.limit(solver)
     exact = system_of(problem, problem.x, problem.h)
     data = (xp.astype(part, low, copy=False) for part in (problem.x, problem.h))
-    fast = exact if low == xp.float64 else system_of(problem, *data)
-    solution, left = xp.zeros_like(exact.rhs), exact.rhs
-    at_zero = residual = _norm(exact.gradient(left))
-    iterations, limit, gain = 0, problem.limit(solver), 0.9 * problem.rtol
-    while residual > problem.rtol * at_zero and iterations < limit:
+    large = problem.x.size + problem.h.size > _COPIED
+    fast = exact if large or low == xp.float64 else system_of(problem, *data)
+    rhs = exact.rhs(problem.y)
+
+    def measure(left: Any) -> float:
+        # Labels that are to be met measure themselves.
+        return _norm(left if problem.accuracy is not None else exact.gradient(left))
+
+    def squares_of(before: Any, rounding: float) -> Callable[[Any], float]:
+        floor = rounding * _norm(problem.y) ** 2
+        return lambda part: max(exact.squares(rhs, before + part), floor)
+
+    at_zero = residual = measure(rhs)
+    solution, left, iterations = xp.zeros_like(rhs), rhs, 0
+    excess, most = 1 / problem.rtol if at_zero > 0 else 0.0, 0.9
+    while excess > 1 and iterations < limit:
+        double, size = low == xp.float64, _norm(left)
+        least = 0.0 if double else _FLOAT32_GAIN * size
+        if problem.accuracy is None:
+            units = [1 / (problem.rtol * at_zero)]
+            enough = _small_enough(max(least, most / excess * size))
+        else:
+            squares = squares_of(solution, 1e-12 if double else 1e-6)
+            enough, units = _accurate_enough(problem, problem.accuracy, squares, most, least)
         (part,), done = conjugate_gradients(
             fast.apply,
             xp.astype(left, low, copy=False),
-            rtol=gain if low == xp.float64 else max(gain, _FLOAT32_GAIN),
+            enough=enough,
             maxiter=limit - iterations,
         )
         iterations += done
         trial = solution + xp.astype(part, xp.float64, copy=False)
-        left_now = exact.rhs - exact.apply(trial)
-        before, now = residual, _norm(exact.gradient(left_now))
+        left_now = rhs - exact.apply(trial)
+        residual_now = measure(left_now)
+        before, now = excess, residual_now * units[-1] if units else np.inf
         if now < before:
-            solution, left, residual = trial, left_now, now
+            solution, left, residual, excess = trial, left_now, residual_now, now
         if not now < before / 2:
-            if low == xp.float64:
+            if double:
                 break
             fast, low = exact, xp.float64
-        gain = 0.5 * problem.rtol * at_zero / residual if residual > 0 else 1.0
-    # This residual is the one of Γ, as `left` is what float64 says, and needs no other pass.
+        most = 0.5
     reached = residual / at_zero if at_zero > 0 else 0.0
-    return Solution(exact.gamma(solution), iterations, reached)
+    return Solution(exact.gamma(solution), iterations, reached, excess)
 
 
 def _dual_cg(problem: Problem) -> Solution:
@@ -355,7 +505,7 @@ def _dual_mixed(problem: Problem) -> Solution:
 
 
 def _primal_mixed(problem: Problem) -> Solution:
-    x, h, y, ridge = problem[:4]
+    (x, h, y), ridge = problem.data, problem.ridge
     xp = array_namespace(x)
     shape = (x.shape[1], h.shape[1])
 
@@ -428,12 +578,12 @@ def _primal(problem: Problem) -> Solution:
 
 def _in_float64(problem: Problem) -> list[Any]:
     xp = array_namespace(problem.x)
-    return [xp.astype(part, xp.float64, copy=False) for part in problem[:3]]
+    return [xp.astype(part, xp.float64, copy=False) for part in problem.data]
 
 
 def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]) -> Solution:
     """Solve (K + ridge) z = b by its factor, or if rounding hides a part of it, without squares."""
-    n, features = problem.x.shape[0], problem.metric.scale.size
+    n, features = problem.x.shape[0], problem.features
     found = None
     if problem.ridge < 0:
         z = _solve_definite(matrix, rhs, problem.ridge)
@@ -500,7 +650,7 @@ def _from_spectrum(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any
     units = xp.reshape(xp.asarray(problem.units, dtype=matrix.dtype, device=device(matrix)), (-1,))
     matrix *= units[:, None]
     matrix *= units[None, :]
-    rank = min(problem.x.shape[0], problem.metric.scale.size)
+    rank = min(problem.x.shape[0], problem.features)
     values, vectors = xp.linalg.eigh(matrix)
     solution = _spectral_solve(values, vectors, units * rhs, problem.ridge, rank)
     return gamma(units * solution)
@@ -529,7 +679,7 @@ SOLVERS: dict[str, Callable[[Problem], Solution]] = dict(
 
 
 def _path_by_cg(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], int]:
-    x, h, y = problem[:3]
+    x, h, y = problem.data
     n, d = x.shape
     rtol, maxiter = problem.rtol / 3, problem.limit("dual-cg")
     if n <= d * (d + 1):
@@ -548,7 +698,7 @@ def _path_by_cg(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], i
 
 
 def _path_by_eigen(problem: Problem, ridges: Sequence[float]) -> tuple[list[Any], int]:
-    x, h, y = problem[:3]
+    x, h, y = problem.data
     n, d = x.shape
     xp = array_namespace(x)
     if n <= d * (d + 1):

@@ -1,4 +1,5 @@
 from ._store import load
+from .anew import redrawn_attention
 from .looped import looped_attention
 from .many import simulate, sweep
 from .one import linear_attention
@@ -8,5 +9,5 @@ from .streamed import streaming_descent
 
 __all__ = [
     "contexts_needed", "correlated_tokens", "linear_attention", "load", "looped_attention",
-    "predict", "simulate", "streaming_descent", "sweep", "tokens_needed",
+    "predict", "redrawn_attention", "simulate", "streaming_descent", "sweep", "tokens_needed",
 ]  # fmt: skip

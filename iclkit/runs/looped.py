@@ -105,7 +105,7 @@ def looped_attention(
     w = drawn = draw_tasks(k, d, streams.tasks)
     if not fresh:
         w = drawn[assign_tasks(n, k, streams.tasks), :]
-    fit = fit_gamma(*draw_statistics(w, ell, rho, streams), lam, dtype="float32")
+    fit = fit_gamma(*draw_statistics(w, ell, rho, streams), lam, accuracy=1e-5)
     gamma = backend.to_numpy(fit.gamma)[:, :d]
     laws = {"icl": np.eye(d)}
     if not fresh:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,17 +22,14 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from iclkit import __version__, _validate, backend
+from iclkit._progress import progress
 from iclkit.data._at import LawOrWord, in_words
 from iclkit.data.tasks import _prior_of
 from iclkit.runs import _expected, _identity, _store, _table, _workers
 from iclkit.runs._store import load
 from iclkit.runs.one import _sizes, linear_attention
-
-# What takes less than so many seconds needs no progress bar.
-_PATIENCE = 5
 
 # Many runs at one point -----------------------------------------------------------------------
 
@@ -124,7 +120,7 @@ def simulate(
     told = point | {name: in_words(name, point[name], d) for name in _expected.LAWS}
     told["prior"] = _prior_of(prior, tasks)
     seeds = [backend.child_seed(seed, run) for run in range(runs)]
-    with _workers.set_apart(_workers.device()), _progress(f"d={d}, τ={tau}", runs) as bar:
+    with _workers.set_apart(_workers.device()), progress(f"d={d}, τ={tau}", runs) as bar:
         results = []
         for child in seeds:
             results.append(linear_attention(child, **point))
@@ -140,13 +136,6 @@ def simulate(
         attrs={name: value for name, value in told.items() if value is not None}
         | {"runs": runs, "seed": seed, "n": sizes.n, "k": sizes.k, "ell": sizes.ell},
     )
-
-
-def _progress(title: str, total: int) -> tqdm:
-    """Progress on stdout, and only where somebody watches: a terminal or a notebook."""
-    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
-    quiet = {} if watched else {"disable": True}
-    return tqdm(desc=title, total=total, file=sys.stdout, delay=_PATIENCE, leave=False, **quiet)
 
 
 # Many runs over a grid ------------------------------------------------------------------------
@@ -332,7 +321,7 @@ def sweep(
 
         warned: set[tuple[type[Warning], str]] = set()
         made = 0
-        with _progress(title, 0) as bar:
+        with progress(title, 0) as bar:
             while missing := [pair for pair in table.missing() if pair not in failures]:
                 bar.total = table.predicted()
                 bar.n = bar.total - len(missing)

@@ -152,13 +152,15 @@ def linear_attention(
     tasks, tokens = law_at("tasks", tasks, d), law_at("tokens", tokens, d)
     streams = backend.streams(seed, backend.namespace())
     test = ell_test, rho if rho_test is None else rho_test
-    w = drawn = draw_tasks(k, d, streams.tasks, prior=prior, tasks=tasks)
+    w, of = draw_tasks(k, d, streams.tasks, prior=prior, tasks=tasks), None
     if fresh:
         pretraining = population_moments(d, *test, prior=prior, tasks=tasks, tokens=tokens)
     else:
-        w = drawn[assign_tasks(n, k, streams.tasks, assignment=assignment), :]
-        pretraining = task_moments(drawn, *test, tokens=tokens)
-    gamma = _fit(draw_statistics(w, ell, rho, streams, tokens=tokens), lam, tokens)
+        of = assign_tasks(n, k, streams.tasks, assignment=assignment)
+        pretraining = task_moments(w, *test, tokens=tokens)
+    statistics = draw_statistics(w, ell, rho, streams, of=of, tokens=tokens)
+    del w, of  # as large as the data where each context has a task of its own
+    gamma = _fit(statistics, lam, tokens)
     population = population_moments(
         d, *test, prior=prior,
         tasks=tasks if test_tasks is None else test_tasks,
@@ -175,13 +177,13 @@ def _fit(statistics: Statistics, lam: float, tokens: Law | None) -> Any:
     d = x.shape[1]
     directions = span(tokens, d, x)
     if directions is None or lam < 0:
-        # Iterations in float32 keep the tolerance, and take little more than half the time.
-        return fit_gamma(x, h, y, lam, dtype="float32").gamma
+        # Means over many runs are to show more digits than one run does.
+        return fit_gamma(x, h, y, lam, accuracy=1e-5).gamma
     # In directions that tokens do not have, Γ is 0. Left in, they would rule out all quick solvers.
     xp = array_namespace(x)
     seen = xp.concat([h[:, :d] @ directions, h[:, d:]], axis=1)
     share = directions.shape[1] / d
-    small = fit_gamma(x @ directions, seen, y, lam * share, dtype="float32").gamma
+    small = fit_gamma(x @ directions, seen, y, lam * share, accuracy=1e-5).gamma
     return directions @ xp.concat([small[:, :-1] @ directions.T, small[:, -1:]], axis=1)
 
 

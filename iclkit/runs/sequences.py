@@ -131,7 +131,7 @@ def correlated_tokens(
     if not fresh:
         w = drawn[assign_tasks(n, k, streams.tasks), :]
     x, h, y = draw_statistics(w, ell, rho, streams, kernel=own)
-    gamma = fit_gamma(x, h, y, lam, dtype="float32").gamma
+    gamma = fit_gamma(x, h, y, lam, accuracy=1e-5).gamma
     errors = {}
     for name, test in tests.items():
         errors[f"icl_error{name}"] = correlated_error(gamma, ell, rho, test)

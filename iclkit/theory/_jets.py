@@ -42,7 +42,7 @@ class Jet:
         if not isinstance(other, Jet):
             return Jet(self.parts * other)
         (a, a_delta), (b, b_delta) = self.parts, other.parts
-        return Jet(np.stack([_product(a, b), _product(a, b_delta) + _product(a_delta, b)]))
+        return Jet(np.array([_product(a, b), _product(a, b_delta) + _product(a_delta, b)]))
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -66,7 +66,7 @@ class Jet:
         (u, u_delta) = self.parts
         real, tangent = u * slope, u * bend
         real[0], tangent[0] = value, slope
-        return Jet(np.stack([real, _product(tangent, u_delta)]))
+        return Jet(np.array([real, _product(tangent, u_delta)]))
 
     def inverse(self) -> Jet:
         r = 1 / self.parts[0, 0]
@@ -85,7 +85,7 @@ class Jet:
         return self._of(root, 0.5 / root, -0.25 / root**3)
 
     def times_delta(self) -> Jet:
-        return Jet(np.stack([np.zeros_like(self.parts[0]), self.parts[0]]))
+        return Jet(np.array([np.zeros_like(self.parts[0]), self.parts[0]]))
 
     def sum(self, weights: np.ndarray) -> Jet:
         """Sum over the last axis, which stays, of length 1."""

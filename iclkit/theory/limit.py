@@ -26,6 +26,7 @@ from iclkit._labels import labelled
 from iclkit.data.laws import AnyLaw
 from iclkit.data.tasks import ASSIGNMENTS, PRIORS
 from iclkit.theory import _equivalent, _expansion, _minimum
+from iclkit.theory._numbers import together, where, where_needed
 
 _TESTS = ("icl", "idg")
 _LAWS = ("tasks", "test_tasks", "tokens", "test_tokens")
@@ -71,9 +72,9 @@ def stieltjes(x: ArrayLike, kappa: ArrayLike) -> Any:
     >>> print(theory.stieltjes(0.0, 0.5))  # fewer tasks than dimensions: R has no inverse
     inf
     """
-    x, kappa = _validate.nonnegative("x", x), _validate.positive("kappa", kappa)
+    x, kappa = together(_validate.nonnegative("x", x), _validate.positive("kappa", kappa))
     with np.errstate(divide="ignore"):
-        return _equivalent.positive_root(x, 1 / kappa, _equivalent.one_minus_ratio(1.0, kappa))[()]
+        return _equivalent.positive_root(x, 1 / kappa, _equivalent.one_minus_ratio(1.0, kappa))
 
 
 @labelled(*_LAWS)
@@ -132,8 +133,8 @@ def effective_ridge(
 
         law, numbers = _structured.checked((tasks, None, tokens, None), tau, alpha, kappa, rho, lam)
         return _structured.effective_ridge(law, numbers)[()]
-    tau, alpha, kappa, rho, lam = _parameters(tau, alpha, kappa, rho, lam)
-    return _solution(tau, (1 + rho) / alpha, kappa, lam)[0].xi[()]
+    tau, alpha, kappa, rho, lam = together(*_parameters(tau, alpha, kappa, rho, lam))
+    return _solution(tau, (1 + rho) / alpha, kappa, lam)[0].xi
 
 
 @labelled(*_LAWS)
@@ -387,8 +388,8 @@ def ridge_edge(tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLik
     >>> print(theory.idg_error(0.1, 0.5, 0.05, 0.0, lam=[edge, -4.0, 0.0]).round(3))
     [  inf 0.359 0.395]
     """
-    tau, alpha, kappa, rho, _ = _parameters(tau, alpha, kappa, rho, 0.0)
-    return _equivalent.edge(tau, (1 + rho) / alpha, kappa)[1][()]
+    tau, alpha, kappa, rho, _ = together(*_parameters(tau, alpha, kappa, rho, 0.0))
+    return _equivalent.edge(tau, (1 + rho) / alpha, kappa)[1]
 
 
 @labelled(*_LAWS)
@@ -511,7 +512,7 @@ def _best_from_zero_on(
 
     def error(
         z: Any, tau: Any, kappa: Any, rho: Any, q: Any, most: Any, rho_test: Any, q_test: Any
-    ) -> np.ndarray:
+    ) -> Any:
         solution = fit(z, tau, kappa, q, most)
         both = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
         return both[_TESTS.index(test)]
@@ -641,7 +642,7 @@ def optimal_context(tau: ArrayLike, kappa: ArrayLike, rho: ArrayLike, *, test: s
     [   inf 16.075]
     """
     _validate.choice("test", test, _TESTS)
-    tau, _, kappa, rho, _ = _parameters(tau, 1.0, kappa, rho, 0.0)
+    tau, _, kappa, rho, _ = np.broadcast_arrays(*_parameters(tau, 1.0, kappa, rho, 0.0))
     best = np.full(tau.shape, np.inf)
     finite = rho > _stationary_noise(-np.inf, tau, kappa, test)
     if np.any(finite):
@@ -652,7 +653,7 @@ def optimal_context(tau: ArrayLike, kappa: ArrayLike, rho: ArrayLike, *, test: s
 def _parameters(
     tau: ArrayLike, alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike, lam: ArrayLike
 ) -> tuple[np.ndarray, ...]:
-    return np.broadcast_arrays(
+    return (
         _validate.positive("tau", tau),
         _validate.positive("alpha", alpha),
         _validate.positive("kappa", kappa),
@@ -671,18 +672,22 @@ def _checked_test(
     )
 
 
-def _solution(tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[_equivalent.Equivalent, np.ndarray]:
+def _solution(tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[_equivalent.Equivalent, Any]:
     """Return the equivalent, and where the errors diverge."""
-    edge = np.zeros(lam.shape)
     below = lam < 0
-    if np.any(below):
-        edge[below] = _equivalent.edge(tau[below], q[below], kappa[below])[1]
+    (edge,) = where_needed(below, _passed_edge, (tau, q, kappa, lam), (0 * lam,))
+    return _equivalent.equivalent(tau, q, kappa, lam), ((tau == 1) | below) & (lam == edge)
+
+
+def _passed_edge(tau: Any, q: Any, kappa: Any, lam: Any) -> tuple[Any]:
+    """Return the edge, which no ridge may be below."""
+    _, edge = _equivalent.edge(tau, q, kappa)
     if np.any(lam < edge):
         worst = np.argmin(lam - edge)
         raise ValueError(
             f"lam must be at least ridge_edge, there {edge.flat[worst]}, got {lam.flat[worst]}"
         )
-    return _equivalent.equivalent(tau, q, kappa, lam), ((tau == 1) | below) & (lam == edge)
+    return (edge,)
 
 
 def _refuse_laws(laws: tuple[Any, ...], where: str) -> None:
@@ -718,18 +723,17 @@ def _isotropic_errors(
     tau: Any, alpha: Any, kappa: Any, rho: Any, lam: Any, alpha_test: Any, rho_test: Any
 ) -> tuple[Any, Any]:
     """Return both errors for checked numbers."""
-    tau, alpha, kappa, rho, lam, alpha_test, rho_test = np.broadcast_arrays(
+    tau, alpha, kappa, rho, lam, alpha_test, rho_test = together(
         tau, alpha, kappa, rho, lam, alpha_test, rho_test
     )
     q, q_test = (1 + rho) / alpha, (1 + rho_test) / alpha_test
     solution, diverges = _solution(tau, q, kappa, lam)
-    icl, idg = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
+    both = _equivalent.errors(solution, tau, kappa, rho, q, rho_test, q_test)
 
     endless = (q == 0) & (lam == 0) & (kappa <= np.minimum(tau, 1.0))
-    if np.any(endless):
-        limits = _equivalent.endless_contexts(tau, kappa, rho, q_test, rho_test)
-        icl, idg = np.where(endless, limits[0], icl), np.where(endless, limits[1], idg)
-    return np.where(diverges, np.inf, icl)[()], np.where(diverges, np.inf, idg)[()]
+    at = (tau, kappa, rho, q_test, rho_test)
+    icl, idg = where_needed(endless, _equivalent.endless_contexts, at, both)
+    return where(diverges, np.inf, icl), where(diverges, np.inf, idg)
 
 
 def _stationary_ridge(

@@ -501,6 +501,7 @@ MODELS = {
     "softmax": Blocks(1, mlp=False, second_norm=False),
     "two-blocks": Blocks(2),
     "three-blocks": Blocks(3),
+    "four-blocks": Blocks(4),
     "two-blocks-mlp-residual": Blocks(2, attention_residual=False),
     "two-blocks-bare": Blocks(2, attention_residual=False, mlp_residual=False),
     "linear-mirrored": Mirrored(Linear()),

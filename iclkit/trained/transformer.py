@@ -7,7 +7,9 @@ each label is predicted from what stands before it, as in a language model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +24,12 @@ from iclkit.trained.attention import _apply, _dense, _normalise, compiled
 from iclkit.trained.prompts import Fixed, Fresh, Listed, Sample, write
 from iclkit.trained.train import adamw, fit
 from iclkit.trained.trials import (
+    _SOFTMAX,
     Measure,
     _context,
     _counts,
     _keys,
+    _model,
     _same,
     _single,
     _trial,
@@ -273,9 +277,7 @@ def trained_transformer(
         ...
     ValueError: width must be a multiple of heads = 4, got 33
     """
-    (d, ell, rho), (size, steps) = _context(d, alpha, rho), _counts(size=size, steps=steps)
-    if steps % 50:
-        raise ValueError(f"steps must be a multiple of 50, got {steps}")
+    (d, ell, rho), (size,), steps = _context(d, alpha, rho), _counts(size=size), _parts(steps)
     rows = 2 * ell + 1 if tokens == "interleaved" else ell + 1
     learned = rows if _validate.flag("positions", positions) else 0
     Transformer(width, depth, heads, tokens, learned, scaling)  # checks, before it is looked up
@@ -288,6 +290,79 @@ def trained_transformer(
     if n is not None and n < size:
         raise ValueError(f"size must be at most n = {n}, got {size}")
     lengths = [length for length in LENGTHS if not learned or length <= ell]
+    network = _Network(partial(model.init, d=d), model.predict, tokens)
+    return _measure(network, optimiser, (d, ell, rho), size, steps, lengths, k=k, n=n)
+
+
+@_trial
+def trained_blocks(
+    *, model: str, d: int, alpha: float, rho: float, width: int, steps: int, rate: float,
+    size: int = 32,
+) -> Measure:  # fmt: skip
+    """Train blocks of attention as `trained_transformer` trains a transformer.
+
+    Parameters
+    ----------
+    seed, d, alpha, rho, steps, size
+        See `trained_transformer`, as every context has its own task, and every step new ones.
+    model : str
+        A name in `iclkit.trained.attention.MODELS` other than "linear".
+    width : int
+        Width h, at least 1.
+    rate : float
+        See `iclkit.trained.train.adamw`.
+
+    Returns
+    -------
+    dict
+        See `trained_transformer`.
+
+    Examples
+    --------
+    >>> from iclkit.trained import transformer
+    >>> point = {"d": 5, "alpha": 2.0, "rho": 0.01, "width": 32, "rate": 1e-3}
+    >>> check = transformer.trained_blocks.check  # trains nothing
+    >>> measure = check(**point, model="two-blocks", steps=30_000)
+    >>> check(**point, model="two-blocks", steps=30_010)
+    Traceback (most recent call last):
+        ...
+    ValueError: steps must be a multiple of 50, got 30010
+    """
+    blocks, context = _model(model, _SOFTMAX), _context(d, alpha, rho)
+    (width, size), steps = _counts(width=width, size=size), _parts(steps)
+    network = _Network(partial(blocks.init, d=context[0], width=width), _column(blocks), "pairs")
+    return _measure(network, adamw(steps, rate), context, size, steps, list(LENGTHS))
+
+
+def _parts(steps: int) -> int:
+    (steps,) = _counts(steps=steps)
+    if steps % 50:
+        raise ValueError(f"steps must be a multiple of 50, got {steps}")
+    return steps
+
+
+class _Network(NamedTuple):
+    init: Callable[[jax.Array], Any]
+    predict: Callable[[Any, Any], Any]  # of prompts, with a row of labels for each
+    tokens: str
+
+
+_transformer = _same(Transformer)
+
+
+@_same
+def _column(blocks: Any) -> Callable[[Any, Any], Any]:
+    def predict(params: Any, prompts: Any) -> Any:
+        return blocks.predict(params, blocks.inputs(prompts))[:, None]
+
+    return predict
+
+
+def _measure(
+    network: _Network, optimiser: optax.GradientTransformation, context: tuple[int, int, float],
+    size: int, steps: int, lengths: list[int], *, k: int | None = None, n: int | None = None,
+) -> Measure:  # fmt: skip
+    (d, ell, rho), predict = context, network.predict
     # As many together as divide a fiftieth of the steps.
     together = max(count for count in range(1, 101) if steps // 50 % count == 0)
 
@@ -296,7 +371,7 @@ def trained_transformer(
         key, initial, once = _keys(backend.child_seed(seed, 1), 3)
         listed = None if k is None else draw_tasks(k, d, streams.tasks, prior="gaussian")
         draw: Any = Fresh(d, ell, rho, "float32") if k is None else Listed(listed, ell, rho)
-        draw = _single(Labelled(draw, tokens))
+        draw = _single(Labelled(draw, network.tokens))
         if n is not None:
             kept = jax.tree.map(lambda leaf: leaf[0], draw(once, (1, n)))
             draw = Fixed(kept, overlap=True)
@@ -307,17 +382,17 @@ def trained_transformer(
 
         def watch(part: int, params: Any) -> None:
             if 2 * part in LOOKS:
-                found[f"excess_{2 * part:02d}"] = _from(model, params, test, ridge)
+                found[f"excess_{2 * part:02d}"] = _from(predict, params, test, ridge)
 
-        start = _single(model.init(initial, d))
+        start = _single(network.init(initial))
         params, losses = fit(
-            model.predict, start, draw, optimiser, steps, key=key, shape=(together, size),
+            predict, start, draw, optimiser, steps, key=key, shape=(together, size),
             watch=watch,
         )  # fmt: skip
         w = draw_tasks(_TESTS // 2, d, streams.tasks, prior="gaussian")
-        found |= _along(model, params, _test(w, lengths[-1], rho, streams), lengths, rho)
+        found |= _along(predict, params, _test(w, lengths[-1], rho, streams), lengths, rho)
         found["bayes_error"] = rho + float(np.mean((ridge - test.w) ** 2))
-        found["icl_error"] = found["bayes_error"] + _from(model, params, test, ridge)
+        found["icl_error"] = found["bayes_error"] + _from(predict, params, test, ridge)
         found["train_loss"] = np.mean(losses[-steps // 50 :])
         if listed is not None:
             w = listed[streams.tasks.integers(len(listed), size=_TESTS)]
@@ -327,17 +402,14 @@ def trained_transformer(
                 for some in (old, test)
             )
             found |= {
-                "idg_error": rho + _from(model, params, old, w),
+                "idg_error": rho + _from(predict, params, old, w),
                 "dmmse_error": rho + float(np.mean((known - w) ** 2)),
-                "from_dmmse": _from(model, params, test, memory),
-                "from_ridge": _from(model, params, test, ridge),
+                "from_dmmse": _from(predict, params, test, memory),
+                "from_ridge": _from(predict, params, test, ridge),
             }
         return found
 
     return measure
-
-
-_transformer = _same(Transformer)
 
 
 class _Test(NamedTuple):
@@ -353,14 +425,14 @@ def _test(w: np.ndarray, ell: int, rho: float, streams: backend.Streams) -> _Tes
     return _Test(jnp.asarray(write(contexts), jnp.float32), contexts, w)
 
 
-def _from(model: Transformer, params: Any, test: _Test, mean: np.ndarray) -> float:
+def _from(predict: Any, params: Any, test: _Test, mean: np.ndarray) -> float:
     """Return the mean square of the difference from the predictions of some mean of the task."""
-    found = np.asarray(compiled(model.predict)(params, test.prompts)[:, -1])
+    found = np.asarray(compiled(predict)(params, test.prompts)[:, -1])
     return float(np.mean((found - np.vecdot(mean, test.contexts.query)) ** 2))
 
 
 def _along(
-    model: Transformer, params: Any, test: _Test, lengths: list[int], rho: float
+    predict: Any, params: Any, test: _Test, lengths: list[int], rho: float
 ) -> dict[str, float]:
     """Compare with Bayes ridge at other context lengths: the queries are tokens of one context."""
     tokens = np.concatenate([test.contexts.tokens, test.contexts.query[:, None]], axis=1)
@@ -371,6 +443,6 @@ def _along(
         prompts = jnp.asarray(write(part), jnp.float32)
         mean = ridge_mean(x, y, rho)
         excess[f"excess_ell_{length:02d}"] = _from(
-            model, params, _Test(prompts, part, test.w), mean
+            predict, params, _Test(prompts, part, test.w), mean
         )
     return excess

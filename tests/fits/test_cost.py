@@ -18,6 +18,11 @@ EQUAL = np.ones(D + 1)
 TWO = np.where(np.arange(D + 1) < D // 2, 0.1, 1.0)
 
 
+def condition(edges, *arguments):
+    low, high = edges(*arguments)
+    return high / low
+
+
 def sampled(t, n, ridge, whitened, seed=0):
     """Condition number of a sampled matrix with independent Gaussian features."""
     variances = np.repeat(t, D)
@@ -39,7 +44,7 @@ def test_plain_edges_are_those_of_marchenko_and_pastur(ratio):
     for ridge in (0.0, 0.2, 5.0):
         for t in (1e-8, 1.0, 1e8):
             expected = ((1 + root) ** 2 + ridge) / ((1 - root) ** 2 + ridge)
-            found = cost.plain_condition(np.full(d + 1, t), d, n, ridge * n * t)
+            found = condition(cost.plain_edges, np.full(d + 1, t), d, n, ridge * n * t)
             # Edges are looked for on a grid; they are extrema, so that its error is squared.
             assert found == pytest.approx(expected, rel=2e-2)
 
@@ -50,7 +55,7 @@ def test_plain_condition_of_a_sampled_matrix(t, n):
     # The least and the largest eigenvalue are off by their fluctuation at the edges, of order
     # size^(-2/3) of the largest, which counts where the spectrum comes near to 0.
     for ridge in (0.0, 0.1 * n, 10.0 * n):
-        found = cost.plain_condition(t, D, n, ridge)
+        found = condition(cost.plain_edges, t, D, n, ridge)
         assert found == pytest.approx(sampled(t, n, ridge, False), rel=0.35)
         assert found > 0.9 * sampled(t, n, ridge, False)
 
@@ -58,7 +63,7 @@ def test_plain_condition_of_a_sampled_matrix(t, n):
 def test_the_condition_is_finite_at_the_threshold():
     for n in (FEATURES - 1, FEATURES, FEATURES + 1):
         for t in (EQUAL, TWO):
-            found = cost.plain_condition(t, D, n, 0.0)
+            found = condition(cost.plain_edges, t, D, n, 0.0)
             # The least eigenvalue of a square matrix scatters by itself: only its order is known.
             typical = np.median([sampled(t, n, 0.0, False, seed) for seed in range(3)])
             assert 1 / 50 < found / typical < 50
@@ -69,28 +74,28 @@ def test_the_condition_is_finite_at_the_threshold():
 def test_whitening_makes_all_spectra_alike(t, n):
     s = np.sqrt(FEATURES / n)
     expected = ((1 + s) / (1 - s)) ** 2
-    assert cost.whitened_condition(t, D, n, 0.0) == pytest.approx(expected, rel=2e-2)
+    assert condition(cost.whitened_edges, t, D, n, 0.0) == pytest.approx(expected, rel=2e-2)
 
 
 @pytest.mark.parametrize("n", [200, 400, 500, 840, 2000])
 @pytest.mark.parametrize("t", [EQUAL, TWO], ids=["equal", "two"])
 def test_whitened_condition_of_a_sampled_matrix(t, n):
     for ridge in (0.1 * n, n, 10.0 * n, 1e6 * n):
-        found = cost.whitened_condition(t, D, n, ridge)
+        found = condition(cost.whitened_edges, t, D, n, ridge)
         # A ridge keeps the spectrum away from 0, and so fluctuations of the edges small.
         assert found == pytest.approx(sampled(t, n, ridge, True), rel=0.1)
 
 
 def test_a_ridge_helps_and_no_data_is_too_odd():
     t = np.geomspace(1e-12, 1e3, D + 1)
-    for condition in (cost.plain_condition, cost.whitened_condition):
+    for edges in (cost.plain_edges, cost.whitened_edges):
         for n in (1, 100, 420, 421, 5000):
             for variances in (t, EQUAL, np.full(D + 1, 1e-75)):
                 ridges = np.concatenate([[0.0], np.geomspace(1e-70, 1e75, 30)])
-                found = [condition(variances, D, n, ridge) for ridge in ridges]
+                found = [condition(edges, variances, D, n, ridge) for ridge in ridges]
                 assert np.all(np.isfinite(found)) and min(found) >= 1 - 1e-9
                 assert np.all(np.diff(found) <= 1e-6 * np.array(found[:-1]))
-        assert np.isfinite(condition(np.array([1.0, 2.0]), 1, 3, 0.0))
+        assert np.isfinite(condition(edges, np.array([1.0, 2.0]), 1, 3, 0.0))
 
 
 @pytest.mark.parametrize("alpha", [1, 10, 100])
@@ -137,7 +142,7 @@ def test_foretold_iterations_near_the_threshold(alpha, kappa, beyond):
     data = draw_statistics(each, alpha * d, 0.1, draw)
     t = np.linalg.eigvalsh(task_moments(tasks, alpha * d, 0.1).B) / d
     solver = "dual-cg" if beyond <= 0 else "primal-cg"
-    measured = fit_gamma(*data, solver=solver).iterations
+    measured = fit_gamma(*data, solver=solver, rtol=1e-5, dtype="float64").iterations
     assert 0.6 < measured / cost.iterations(solver, n, d, t) < 1.6
     assert fit_gamma(*data).solver not in ("dual-cg", "primal-cg")
 
@@ -171,3 +176,18 @@ def test_costs_grow_as_they_say():
     assert large["dual"] == pytest.approx(1.5 * (2 * 1000 * 1e12 + 1e18 / 3), rel=0.01)
     assert large["primal"] == pytest.approx(1.5 * (1e6 * 1e12 / 2 + 1001000**3 / 3), rel=0.01)
     assert cost.eigen_operations(2000) == 8 * cost.eigen_operations(1000)
+
+
+@pytest.mark.parametrize("t", [EQUAL, TWO, 1e-6 * TWO], ids=["equal", "two", "tiny"])
+@pytest.mark.parametrize("n", [100, 350, 421, 2000])
+def test_mean_resolvent_of_a_sampled_matrix(t, n):
+    variances = np.repeat(t, D)
+    for ridge in (0.0, 0.1 * n * t.max()):
+        found = cost.mean_resolvent(t, D, n, ridge)
+        if ridge == 0 and n >= FEATURES:
+            assert found == np.inf
+            continue
+        phi = np.random.default_rng(n).standard_normal((n, FEATURES)) * variances**0.5
+        expected = np.trace(np.linalg.inv(phi @ phi.T + ridge * np.eye(n))) / n
+        # Traces fluctuate by 1/size of the largest term.
+        assert found == pytest.approx(expected, rel=0.02 if ridge else 0.1)

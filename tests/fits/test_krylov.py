@@ -168,3 +168,31 @@ def test_precision_is_that_of_the_right_hand_side(xp):
         assert z.dtype == xp.float32
         expected = np.linalg.solve(matrix + shift * np.eye(30), rhs)
         np.testing.assert_allclose(np.asarray(z), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_each_system_knows_how_much_nearer_it_has_come():
+    """Falls of the squared distance add up to it, for every shift."""
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal((60, 25))
+    matrix, rhs, shifts = a.T @ a, rng.standard_normal(25), (2.0, 0.0, 0.5)
+    falls = [[] for _ in shifts]
+
+    def enough(index, z, size, fall):
+        falls[index].append(fall)
+        return False
+
+    conjugate_gradients(lambda z: matrix @ z, rhs, shifts, maxiter=25, enough=enough)
+    for shift, steps in zip(shifts, falls, strict=True):
+        distance = rhs @ np.linalg.solve(matrix + shift * np.eye(25), rhs)
+        assert len(steps) == 25 and min(steps) > 0
+        assert np.sum(steps) == pytest.approx(distance, rel=1e-8)
+
+
+def test_a_system_that_is_done_is_left_alone():
+    matrix, rhs = np.diag([1.0, 2.0, 4.0]), np.ones(3)
+    (first, second), products = conjugate_gradients(
+        lambda z: matrix @ z, rhs, (0.0, 1.0), maxiter=3,
+        enough=lambda index, z, size, fall: index == 1,
+    )  # fmt: skip
+    assert products == 3 and np.allclose(first, [1, 0.5, 0.25])
+    assert not np.allclose(second, [0.5, 1 / 3, 0.2], rtol=1e-2)

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 import iclkit.runs.many
-from iclkit import backend
+from iclkit import _progress, backend
 from iclkit.data import laws
 from iclkit.runs import _identity, _store, _table, _workers
 from iclkit.runs._store import load
@@ -1453,8 +1453,8 @@ def test_progress_of_a_sweep(capsys, monkeypatch):
 
     shown = Watched()
     monkeypatch.setattr(sys, "stdout", shown)
-    monkeypatch.setattr(iclkit.runs.many, "tqdm", functools.partial(tqdm, mininterval=0))
-    monkeypatch.setattr(iclkit.runs.many, "_PATIENCE", 0)
+    monkeypatch.setattr(_progress, "tqdm", functools.partial(tqdm, mininterval=0))
+    monkeypatch.setattr(_progress, "_PATIENCE", 0)
     data = sweep(gaussian, GRID, seed=1, workers=1)
     last = shown.getvalue().split("\r")[-3]
     total = int(data.runs.sum())

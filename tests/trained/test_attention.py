@@ -146,6 +146,7 @@ def test_models_keep_single_precision():
         ("softmax", lambda d: 4 * d**2 + 5 * d + 1),
         ("two-blocks", lambda d: 9 * d**2 + 13 * d + 1),
         ("three-blocks", lambda d: 13 * d**2 + 18 * d + 1),
+        ("four-blocks", lambda d: 17 * d**2 + 23 * d + 1),
     ],
 )
 @pytest.mark.parametrize("d", [3, 8])

@@ -12,6 +12,7 @@ from iclkit.trained.transformer import (
     LOOKS,
     Labelled,
     Transformer,
+    trained_blocks,
     trained_transformer,
 )
 
@@ -236,6 +237,37 @@ def test_a_fixed_sample_is_gone_through_again():
     online, kept = (trained_transformer(3, **point | {"tau": tau}) for tau in (np.inf, 16 / 9))
     assert kept["train_loss"] < 0.3 * online["train_loss"]  # sixteen contexts, by heart
     assert kept["icl_error"] > online["icl_error"]
+
+
+def test_blocks_are_trained_and_measured_alike():
+    """On the same test, and by a loss that is their error; a network of its own learns from it."""
+    point = {name: POINT[name] for name in ("d", "alpha", "rho")} | {"rate": 1e-2}
+    point |= {"width": 16, "steps": 1000, "size": 32}
+    found = trained_blocks(1, model="two-blocks", **point)
+    other = trained_transformer(1, **POINT | {"steps": 50})
+    assert found.keys() == other.keys()
+    assert found["bayes_error"] == other["bayes_error"]
+    assert found["excess_100"] < 0.7 * found["excess_02"]
+    assert found["train_loss"] == pytest.approx(found["icl_error"] - POINT["rho"], rel=0.35)
+    near = found["excess_ell_05"], found["excess_ell_07"]  # other contexts than those of training
+    assert 0.8 * min(near) < found["excess_100"] < 1.2 * max(near)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "linear"}, "model must be one of one-block, softmax, two-blocks"),
+        ({"steps": 60}, "steps must be a multiple of 50, got 60"),
+        ({"width": 0}, "width must be an integer of at least 1, got 0"),
+        ({"size": 0}, "size must be an integer of at least 1, got 0"),
+        ({"rate": np.inf}, "rate must be positive and finite"),
+        ({"rho": -1.0}, "rho must be finite and at least 0"),
+    ],
+)
+def test_bad_blocks_are_refused_before_they_are_trained(change, message):
+    point = {"model": "two-blocks", "d": 3, "alpha": 2.0, "rho": 0.1, "width": 8, "rate": 1e-2}
+    with pytest.raises(ValueError, match=message):
+        trained_blocks.check(**point | {"steps": 100} | change)
 
 
 @pytest.mark.parametrize(

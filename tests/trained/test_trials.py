@@ -379,6 +379,6 @@ def test_a_diverging_training_is_named():
 
 def test_names_of_models_are_those_that_are_stored():
     assert [*MODELS] == [
-        "linear", "one-block", "softmax", "two-blocks", "three-blocks", "two-blocks-mlp-residual",
-        "two-blocks-bare", "linear-mirrored", "one-block-mirrored",
+        "linear", "one-block", "softmax", "two-blocks", "three-blocks", "four-blocks",
+        "two-blocks-mlp-residual", "two-blocks-bare", "linear-mirrored", "one-block-mirrored",
     ]  # fmt: skip
