@@ -285,10 +285,11 @@ class Problem:
         if solver not in self._foretold:
             (n, d), rtol = self.x.shape, self.rtol
             if self.accuracy is not None and solver.endswith("cg"):
-                # What is left of labels is not known yet, and the labels themselves stand for it.
-                far = cost._mean_resolvent(self.variances, d, n, self.ridge)
-                far = (n * (far if solver == "dual-cg" else 1.0)) ** 0.5
-                rtol = min(self.reach.goal(self.reach.share, self.accuracy) / far, 1.0)
+                # What is left of labels is not known yet, and the labels themselves stand for it:
+                # their distance from zero is the root of n, or on the dual side of n·m.
+                share = self.reach.share
+                far = (n * share) ** 0.25 if solver == "dual-cg" else n**0.5
+                rtol = min(self.reach.goal(share, self.accuracy) / far, 1.0)
             foretold = cost._iterations(solver, self.variances, d, n, self.ridge, rtol)
             self._foretold[solver] = foretold
         return self._foretold[solver]
@@ -310,7 +311,7 @@ class Solution(NamedTuple):
     iterations : int
         0 for a direct solver.
     residual : float
-        As `Problem.residual` has it.
+        As `iclkit.fits.Fit` has it.
     excess : float
         What the tolerance is missed by; at most 1 where it is kept.
 

@@ -683,6 +683,19 @@ def test_errors_are_as_accurate_as_asked(tau, alpha, kappa):
             np.testing.assert_allclose(errors(result.gamma, moments), exact, rtol=1e-4)
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize("lam", [0.0, 1e-3])
+def test_errors_at_the_threshold_itself(quick, beyond, lam):
+    """There the theory of the errors has a pole, and a fit is still to be asked for accuracy."""
+    d = 9
+    statistics, moments = draw(d, (d * (d + 1) + beyond) / d**2, 10, 2)
+    side = "dual" if beyond <= 0 else "primal"
+    exact = errors(fit_gamma(*statistics, lam, solver=side).gamma, moments)
+    for solver in ("auto", f"{side}-cg"):
+        found = fit_gamma(*statistics, lam, solver=solver)
+        np.testing.assert_allclose(errors(found.gamma, moments), exact, rtol=1e-4)
+
+
 @pytest.mark.parametrize("tau", [0.95, 1.0, 1.05])
 @pytest.mark.parametrize(("alpha", "kappa"), [(1, 2), (10, 2), (100, 0.5)])
 def test_errors_near_the_threshold(tau, alpha, kappa):
