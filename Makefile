@@ -59,6 +59,7 @@ data: setup
 benchmarks: setup
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/theory.py
+	$(BIN)/python benchmarks/rivals.py
 	$(BIN)/python benchmarks/fits.py
 
 # One chapter by `make lab CHAPTER=phenomena/double-descent`.

@@ -1,9 +1,9 @@
 """Layers of linear attention and softmax blocks, trained on one task, beside gradient steps.
 
 Layers with all their matrices, at three dimensions, one to four of them, with and without noise,
-some of them with twice the steps of training; layers in streams wider than their tokens, from
+some of them with twice or four times the steps of training; layers in streams wider than their tokens, from
 random matrices and from gradient steps; and blocks of softmax attention at two dimensions.
-Half an hour on one core.
+An hour on one core.
 """
 
 from typing import Any
@@ -26,6 +26,8 @@ points: list[tuple[str, dict[str, Any]]] = [
     *((f"doubled-{L}", full | {"d": 8, "depth": L, "steps": 6000}) for L in (2, 4)),
     ("full-3", full | {"depth": 3}),
     ("wide-equal-2", wide | {"depth": 2, "start": "equal"}),
+    ("doubled-3", full | {"d": 8, "depth": 3, "steps": 6000}),
+    ("quadrupled-4", full | {"d": 8, "rho": 0.0, "depth": 4, "steps": 12_000}),
 ]  # fmt: skip
 own_seeds = {"full-3": 68, "wide-equal-2": 69}
 for name, grid in points:
