@@ -1,8 +1,9 @@
 """Layers of linear attention and softmax blocks, trained on one task, beside gradient steps.
 
 Layers with all their matrices, at three dimensions, one to four of them, with and without noise,
-some of them with twice or four times the steps of training; layers in streams wider than their tokens, from
-random matrices and from gradient steps; and blocks of softmax attention at two dimensions.
+some of them with twice or four times the steps of training; layers in streams wider than their
+tokens, from random matrices and from gradient steps; and blocks of softmax attention at two
+dimensions.
 An hour on one core.
 """
 
