@@ -8,7 +8,6 @@ numbers decided here. Arguments are single numbers there: a mask that is true se
 import math
 import re
 from contextlib import contextmanager
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -197,7 +196,7 @@ class Tape:
         """Refuse numbers along an axis."""
         raise NotImplementedError("more than a single number")
 
-    def find_root(self, function, bracket, *, args):
+    def find_root(self, function, args):
         """Write down the search for a root, whose loop is in driver.js."""
         if self.loop is not None:
             raise NotImplementedError("a search for a root within another one")
@@ -207,7 +206,7 @@ class Tape:
         inner = {name for name, _ in self.loop}
         self.names = {e: name for e, name in self.names.items() if name not in inner}
         self.loop = None
-        return SimpleNamespace(x=self.add(f"findRoot(z => {{\n{body}\n}})"))
+        return self.add(f"findRoot(z => {{\n{body}\n}})")
 
 
 @contextmanager
@@ -217,14 +216,14 @@ def tracing(tape):
     def passed(name, value):
         return value
 
-    search = SimpleNamespace(
-        bracket_root=lambda *args, **options: SimpleNamespace(bracket=None),
-        find_root=tape.find_root,
-    )
+    search = {
+        "root": lambda function, args: tape.find_root(function, args),
+        "root_between": lambda function, ends, args: (tape.find_root(function, args), True),
+    }
     checks = dict.fromkeys(("positive", "nonnegative", "signed"), passed)
     with (
         mock.patch.multiple(_validate, **checks),
-        mock.patch.object(_equivalent, "elementwise", search),
+        mock.patch.multiple(_equivalent, **search),
     ):
         yield
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from operator import add
 from typing import Any, NamedTuple
 
@@ -363,14 +363,15 @@ class _System(NamedTuple):
 
 def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
     """(ΦΦᵀ + ridge) z = y, Γ = Φᵀz: conjugate gradients are then Craig's method."""
-    # A few products of data are the price of a matrix that is read more quickly than they are.
-    # Rounding of a matrix without an inverse, above the threshold, would be more than a ridge.
-    n = x.shape[0]
-    small = n <= min(_IN_CACHE, problem.features) and x.dtype == array_namespace(x).float32
-    matrix = kernel(x, h) if small else None
+    xp, n = array_namespace(x), x.shape[0]
+    # A few products of data are the price of a matrix that is read more quickly than they are
+    # made. Above the threshold its rounding would be more than a small ridge.
+    small = n <= min(_IN_CACHE, problem.features) and x.dtype == xp.float32
+    matrix = cache(lambda: kernel(x, h))
 
     def apply(z: Any) -> Any:
-        image = predict(x, h, adjoint(x, h, z)) if matrix is None else matrix @ z
+        formed = small and z.dtype == xp.float32
+        image = matrix() @ z if formed else predict(x, h, adjoint(x, h, z))
         return image + problem.ridge * z if problem.ridge else image
 
     return _System(

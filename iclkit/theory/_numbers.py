@@ -41,7 +41,7 @@ def where_needed(
 
     The function is called for these points alone, and returns as many arrays as `others` are.
     """
-    if isinstance(condition, np.bool):
+    if not condition.ndim:
         return function(*arguments) if condition else others
     if not condition.any():
         return others

@@ -725,6 +725,18 @@ def test_data_in_float32_are_fitted_as_they_are():
         assert fit_gamma(*single, dtype=precision, rtol=1e-5).residual <= 1e-5
 
 
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if "-" in name])
+def test_data_in_float32_are_fitted_to_the_digits_of_float64(solver):
+    """What iterates in float32 may form what it likes; what is checked is what was given."""
+    single = [part.astype(np.float32) for part in data(60 if solver in DUAL else 200, 10)]
+    double = [part.astype(np.float64) for part in single]
+    expected = fit_gamma(*double, solver=solver.split("-")[0]).gamma
+    for how in ({"rtol": 1e-10}, {"accuracy": 1e-9}):
+        for dtype in ("float32", "float64"):
+            found = fit_gamma(*single, solver=solver, dtype=dtype, **how).gamma
+            np.testing.assert_allclose(found, expected, atol=1e-7 * np.abs(expected).max())
+
+
 def test_directions_of_little_variance_count_in_float32():
     """Long contexts on few tasks: most of HᵀH is below the rounding of float32 products."""
     d = 12
