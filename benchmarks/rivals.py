@@ -62,7 +62,7 @@ def by_cg(x, h, y, ridge, steps, callback=None):
     else:
         apply, rhs = lambda z: forward(back(z)) + ridge * z, y
     system = LinearOperator(2 * (len(rhs),), matvec=apply, dtype=float)
-    found, _ = cg(system, rhs, rtol=0, maxiter=steps, callback=callback)
+    found, _ = cg(system, rhs, rtol=1e-9, maxiter=steps, callback=callback)
     return (found if n > features else back(found)).reshape(x.shape[1], -1)
 
 
