@@ -40,6 +40,8 @@ class Reach(NamedTuple):
         D = d(d + 1), or fewer where some features have more weight.
     rate : float
         By what the squared distance falls with each step, in the end.
+    unit : float
+        The distance where a residual of norm 1 has no preferred direction.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Reach(NamedTuple):
     share: float
     features: float
     rate: float
+    unit: float
 
     def goal(self, squares: float, accuracy: float) -> float:
         """Return the distance that leaves both errors within a share `accuracy` of them."""
@@ -136,8 +139,9 @@ def _reach(side: str, t: np.ndarray, d: int, n: int, ridge: float) -> Reach:
     rate = ((root - 1) / (root + 1)) ** 2
     if dual:
         weighted = float(d * np.sum(t) ** 2 / np.sum(t**2))
-        return Reach(float(np.mean(t)) ** 0.5, n * m**2, weighted, rate)
-    spread = float(np.mean(t) * np.mean(1 / (t + ridge / n)))
-    on_new_tasks = max(1.0, spread / max(1.0, features / n * spread))
+        return Reach(float(np.mean(t)) ** 0.5, n * m**2, weighted, rate, m**0.5)
+    inverse = 1 / (t + ridge / n)
+    spread, of_noise = (float(np.mean(t) * np.mean(part)) for part in (inverse, t * inverse**2))
+    on_new_tasks = max(1.0, spread / max(1.0, features / n * of_noise))
     left = ridge * m if ridge > 0 else 1 - features / n
-    return Reach((on_new_tasks / low / n) ** 0.5, n * left**2, features, rate)
+    return Reach((on_new_tasks / low / n) ** 0.5, n * left**2, features, rate, 1.0)
