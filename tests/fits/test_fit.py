@@ -763,6 +763,19 @@ def test_passes_in_float32_are_as_accurate_as_asked(n, accuracy):
         assert (caught and n == 272) or off(found, exact, moments) < accuracy
 
 
+@pytest.mark.parametrize(("d", "n", "ell"), [(3, 48, 3 * 10**6), (5, 200, 5 * 10**5)])
+@pytest.mark.parametrize("solver", ["auto", "primal"])
+def test_direct_solvers_are_as_accurate_with_one_task_and_endless_contexts(solver, d, n, ell):
+    """Where squares of the features lose digits, and the errors are a millionth of the labels."""
+    for seed in range(4):
+        draws = streams(seed)
+        w = draw_tasks(1, d, draws.tasks)
+        statistics = draw_statistics(np.repeat(w, n, axis=0), ell, 1e-6, draws)
+        moments = population_moments(d, ell, 1e-6), task_moments(w, ell, 1e-6)
+        exact = fit_gamma(*statistics, solver="primal", accuracy=1e-10)
+        assert off(fit_gamma(*statistics, solver=solver), exact, *moments).max() < 1e-6
+
+
 @pytest.mark.parametrize("lam", [1e-8, 1e-6, 1e-4, 1e-2])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_ridge_where_features_are_dependent(lam, dtype):
