@@ -115,8 +115,9 @@ def reach(side: str, t: np.ndarray, d: int, n: int, ridge: float = 0.0) -> Reach
     root of the mean variance; Δ has the weights t, and D is (Σt)²/Σt². On the primal side the
     whitened Δ is at most the distance over the root of the lower edge; on new tasks, on average
     over directions, this grows by mean(t)·mean(1/(t + ridge/n)), and the error, by the noise in Γ*,
-    by no less than mean(t)·mean(t/(t + ridge/n)²)·D/n, if that is above 1. The shares are those of generalised cross-validation, n times the
-    squares of m = tr(ΦΦᵀ + ridge)⁻¹/n and of ridge·m, or 1 − D/n.
+    by no less than mean(t)·mean(t/(t + ridge/n)²)·D/n, if that is above 1. The shares are those of
+    generalised cross-validation, n times the squares of m = tr(ΦΦᵀ + ridge)⁻¹/n and of ridge·m, or
+    1 − D/n.
 
     Examples
     --------

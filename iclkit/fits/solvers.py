@@ -450,6 +450,7 @@ def _unit_along(z: Any, image: Any) -> float:
     return _norm(z) / curvature**0.5 if curvature > 0 else np.inf
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a breakdown shows in the solution
 def _iterate(
     problem: Problem, solver: str, system_of: Callable[[Problem, Any, Any], _System]
 ) -> Solution:

@@ -442,6 +442,18 @@ def units(draw, d):
 
 
 @pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "array-api-strict"])
+@pytest.mark.parametrize("how", [{"rtol": 1e-5}, {"accuracy": 1e-4}], ids=["rtol", "accuracy"])
+def test_iterations_that_break_down_say_so_once(how, xp):
+    rng = np.random.default_rng(0)
+    x, h, y = rng.standard_normal((4, 1)), rng.standard_normal((4, 2)), rng.standard_normal(4)
+    arrays = [xp.asarray(part) for part in (x, h * [1e10, 1e-8], y)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit_gamma(*arrays, solver="dual-cg", **how)
+    assert [warning.category for warning in caught] == [ConvergenceWarning]
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "array-api-strict"])
 @pytest.mark.parametrize("path", [False, True], ids=["fit", "path"])
 @settings(max_examples=25)
 @given(st.data(), st.integers(1, 3), st.integers(0, 99), st.sampled_from([0.0, 1e-12, 1e-3, 1e3]))
