@@ -40,6 +40,8 @@ class Reach(NamedTuple):
         D = d(d + 1), or fewer where some features have more weight.
     rate : float
         By what the squared distance falls with each step, in the end.
+    unit : float
+        The distance where a residual of norm 1 has no preferred direction.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Reach(NamedTuple):
     share: float
     features: float
     rate: float
+    unit: float
 
     def goal(self, squares: float, accuracy: float) -> float:
         """Return the distance that leaves both errors within a share `accuracy` of them."""
@@ -111,9 +114,10 @@ def reach(side: str, t: np.ndarray, d: int, n: int, ridge: float = 0.0) -> Reach
     On the dual side |Δ| is at most the distance, and predictions on new tasks move by |Δ| times the
     root of the mean variance; Δ has the weights t, and D is (Σt)²/Σt². On the primal side the
     whitened Δ is at most the distance over the root of the lower edge; on new tasks, on average
-    over directions, this grows by R = mean(t)·mean(1/(t + ridge/n)), and the error by no less than
-    R·D/n, if that is above 1. The shares are those of generalised cross-validation, n times the
-    squares of m = tr(ΦΦᵀ + ridge)⁻¹/n and of ridge·m, or 1 − D/n.
+    over directions, this grows by mean(t)·mean(1/(t + ridge/n)), and the error, by the noise in Γ*,
+    by no less than mean(t)·mean(t/(t + ridge/n)²)·D/n, if that is above 1. The shares are those of
+    generalised cross-validation, n times the squares of m = tr(ΦΦᵀ + ridge)⁻¹/n and of ridge·m, or
+    1 − D/n.
 
     Examples
     --------
@@ -136,8 +140,9 @@ def _reach(side: str, t: np.ndarray, d: int, n: int, ridge: float) -> Reach:
     rate = ((root - 1) / (root + 1)) ** 2
     if dual:
         weighted = float(d * np.sum(t) ** 2 / np.sum(t**2))
-        return Reach(float(np.mean(t)) ** 0.5, n * m**2, weighted, rate)
-    spread = float(np.mean(t) * np.mean(1 / (t + ridge / n)))
-    on_new_tasks = max(1.0, spread / max(1.0, features / n * spread))
+        return Reach(float(np.mean(t)) ** 0.5, n * m**2, weighted, rate, m**0.5)
+    inverse = 1 / (t + ridge / n)
+    spread, of_noise = (float(np.mean(t) * np.mean(part)) for part in (inverse, t * inverse**2))
+    on_new_tasks = max(1.0, spread / max(1.0, features / n * of_noise))
     left = ridge * m if ridge > 0 else 1 - features / n
-    return Reach((on_new_tasks / low / n) ** 0.5, n * left**2, features, rate)
+    return Reach((on_new_tasks / low / n) ** 0.5, n * left**2, features, rate, 1.0)

@@ -6,10 +6,12 @@ last bit however many workers draw them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,8 @@ def fit_redrawn(
     ------
     ValueError, TypeError
         If an argument is outside its range, or `folder` is that of another fit.
+    RuntimeError
+        If another call is working in `folder`.
 
     Warns
     -----
@@ -107,6 +111,7 @@ def fit_redrawn(
     ridge, primal = lam * n / d, n > d * (d + 1)
     metric = _metric(contexts, ridge)
     t = backend.to_numpy(metric.variances[0, :]) / n
+    t = np.maximum(t, 1e-12 * t.max())  # rounding leaves less, with long contexts and few tasks
     expected = cost.iterations("primal-cg" if primal else "dual-cg", n, d, t, ridge, rtol)
     low = getattr(xp, precision)
 
@@ -115,16 +120,18 @@ def fit_redrawn(
         with progress(title, contexts.blocks) as bar:
             return _total(contexts, gamma, against, low, workers, bar.update)
 
-    k = None if contexts.tasks is None else contexts.tasks.shape[0]
-    data = (*contexts._replace(tasks=k, xp=xp.__name__), lam, precision, rtol)  # type: ignore[arg-type]
-    about = f"{data}, iclkit {__version__}, {xp.__name__} {xp.__version__}"
-    passes = take if folder is None else _kept(take, folder, about, xp)
-    # With more threads, products would depend on their number, and workers wait for each other.
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    with ExitStack() as stack:
+        passes = take
+        if folder is not None:
+            tasks = None if contexts.tasks is None else _digest(contexts.tasks)
+            data = (*contexts._replace(tasks=tasks, xp=xp.__name__), lam, precision, rtol)  # type: ignore[arg-type]
+            about = f"{data}, iclkit {__version__}, {xp.__name__} {xp.__version__}"
+            stack.enter_context(_alone(folder, about))
+            passes = _kept(take, folder, xp)
+        # With more threads, products would depend on their number, and workers wait for each other.
+        stack.enter_context(threadpoolctl.threadpool_limits(1, "blas"))
         least = 0.0 if precision == "float64" else _FLOAT32_GAIN
         fit = _iterate(passes, metric, ridge, primal, rtol, least, round(5 * expected) + 100)
-    if folder is not None:
-        _forget(folder)
     _warn_above("rtol", rtol, fit.solver, fit.residual / rtol)
     return fit
 
@@ -219,14 +226,38 @@ def _in_order(term: Callable[[int], Any], blocks: int, workers: int) -> Iterator
 # Passes on disk ----------------------------------------------------------------------------------
 
 
-def _kept(take: Callable[..., Any], folder: Path, about: str, xp: Any) -> Callable[..., Any]:
-    """Keep what passes return; the first ones are those that are kept already."""
+def _digest(array: Any) -> str:
+    """Tell lists of tasks apart."""
+    return hashlib.sha256(backend.to_numpy(array).tobytes()).hexdigest()
+
+
+@contextmanager
+def _alone(folder: Path, about: str) -> Iterator[None]:
+    """Let nobody else work in a folder, and delete it in the end, if that is reached."""
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
-    label = folder / "fit.txt"
-    if not label.exists() and not any(folder.iterdir()):
-        label.write_text(about)
-    if not label.exists() or label.read_text() != about:
+    label, lock = folder / "fit.txt", folder / "fit.lock"
+    there = {file.name for file in folder.iterdir()} - {lock.name}
+    if there and not (label.name in there and label.read_text() == about):
         raise ValueError(f"folder must be empty, new, or that of the same fit, got {folder}")
+    try:
+        with FileLock(lock, timeout=0):
+            label.write_text(about)
+            yield
+            for file in (*folder.glob("pass-*.*"), label):
+                file.unlink()
+    except Timeout:
+        raise RuntimeError(
+            f"another fit is working in {folder}: wait for its end, or give another folder"
+        ) from None
+    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # with a file of somebody else in it, it stays
+        folder.rmdir()
+
+
+def _kept(take: Callable[..., Any], folder: Path, xp: Any) -> Callable[..., Any]:
+    """Keep what passes return; the first ones are those that are kept already."""
     numbers = count()
 
     def passes(*arguments: Any) -> Any:
@@ -239,9 +270,3 @@ def _kept(take: Callable[..., Any], folder: Path, about: str, xp: Any) -> Callab
         return xp.asarray(np.load(file))
 
     return passes
-
-
-def _forget(folder: Path) -> None:
-    for file in (*folder.glob("pass-*.*"), folder / "fit.txt"):
-        file.unlink()
-    folder.rmdir()

@@ -28,6 +28,8 @@ _FLOAT32_GAIN = 3e-6
 _COPIED = 2**24
 # Eigenvalues are known to rounding of the largest: above this share of it, to enough digits.
 _RESOLVED = 1e-6
+# A residual that a factor leaves where rounding counts for nothing.
+_EXACT = 1e-10
 # Rows of a matrix in float32, 4 MiB of it, that is read from a cache.
 _IN_CACHE = 1024
 # Features are formed for an orthogonal factor of up to so many operations, some seconds.
@@ -285,11 +287,9 @@ class Problem:
         if solver not in self._foretold:
             (n, d), rtol = self.x.shape, self.rtol
             if self.accuracy is not None and solver.endswith("cg"):
-                # What is left of labels is not known yet, and the labels themselves stand for it:
-                # their distance from zero is the root of n, or on the dual side of n·m.
-                share = self.reach.share
-                far = (n * share) ** 0.25 if solver == "dual-cg" else n**0.5
-                rtol = min(self.reach.goal(share, self.accuracy) / far, 1.0)
+                # What is left of labels is not known yet, and the labels themselves stand for it.
+                far = n**0.5 * self.reach.unit
+                rtol = min(self.reach.goal(self.reach.share, self.accuracy) / far, 1.0)
             foretold = cost._iterations(solver, self.variances, d, n, self.ridge, rtol)
             self._foretold[solver] = foretold
         return self._foretold[solver]
@@ -358,7 +358,8 @@ class _System(NamedTuple):
     apply: Callable[[Any], Any]
     gamma: Callable[[Any], Any]
     gradient: Callable[[Any], Any]  # from what is left of the right-hand side, and whitened
-    squares: Callable[[Any, Any], float]  # of `Reach`, from right-hand side and solution
+    # Of `Reach`, from the right-hand side, and what is left of it, together, and the solution.
+    squares: Callable[[Any, Any], float]
 
 
 def _dual_system(problem: Problem, x: Any, h: Any) -> _System:
@@ -396,9 +397,9 @@ def _primal_system(problem: Problem, x: Any, h: Any) -> _System:
     powers = _norm(problem.y) ** 2
 
     def squares(rhs: Any, v: Any) -> float:
-        # Conjugate gradients are orthogonal to what they leave.
         penalty = problem.ridge * _norm(problem.metric.scale * v) ** 2
-        return powers - float(xp.sum(v * rhs)) - penalty
+        # More than what rounding adds to the squares of labels.
+        return max(powers - float(xp.sum(v * rhs)) - penalty, 1e-12 * powers)
 
     return _System(
         lambda y: problem.metric.cast(y).whiten(adjoint(x, h, y)),
@@ -417,25 +418,40 @@ def _small_enough(most: float) -> _Enough:
 
 
 def _accurate_enough(
-    problem: Problem, accuracy: float, squares: Callable[[Any], float], most: float, least: float
+    problem: Problem,
+    accuracy: float,
+    squares: Callable[[Any], float],
+    most: float,
+    least: float,
+    unit: float,
 ) -> tuple[_Enough, list[float]]:
-    """Make what ends iterations, and the list of what a residual of 1 means in each of them."""
+    """Make what ends iterations, and the list of the distances that a residual of 1 means.
+
+    They are at least `unit`.
+    """
+    reach, goal = problem.reach, np.inf
     falls: list[float] = []
     units: list[float] = []
-    goal = np.inf
 
     def enough(_: int, part: Any, size: float, fall: float) -> bool:
         nonlocal goal
         falls.append(fall)
-        distance = problem.reach.distance(falls)
+        distance = max(reach.distance(falls), unit * size)
         if distance <= 4 * goal:  # far above it, the goal need not be known well
-            goal = problem.reach.goal(squares(part), accuracy)
-        units.append(distance / (goal * size) if size > 0 else 0.0)
-        return units[-1] * size <= most or size <= least
+            goal = reach.goal(squares(part), accuracy)
+        units.append(distance / size)
+        return distance <= most * goal or size <= least
 
     return enough, units
 
 
+def _unit_along(z: Any, image: Any) -> float:
+    """Return the distance that a residual of 1 means if it has the directions of a solution."""
+    curvature = float(array_namespace(z).sum(z * image))
+    return _norm(z) / curvature**0.5 if curvature > 0 else np.inf
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a breakdown shows in the solution
 def _iterate(
     problem: Problem, solver: str, system_of: Callable[[Problem, Any, Any], _System]
 ) -> Solution:
@@ -451,22 +467,22 @@ def _iterate(
         # Labels that are to be met measure themselves.
         return _norm(left if problem.accuracy is not None else exact.gradient(left))
 
-    def squares_of(before: Any, rounding: float) -> Callable[[Any], float]:
-        floor = rounding * _norm(problem.y) ** 2
-        return lambda part: max(exact.squares(rhs, before + part), floor)
+    def squares_of(before: Any) -> Callable[[Any], float]:
+        # Conjugate gradients are orthogonal to what they leave.
+        return lambda part: exact.squares(rhs, before + part)
 
     at_zero = residual = measure(rhs)
     solution, left, iterations = xp.zeros_like(rhs), rhs, 0
-    excess, most = 1 / problem.rtol if at_zero > 0 else 0.0, 0.9
+    excess, most = (1 / problem.rtol if problem.accuracy is None else np.inf), 0.9
+    excess, unit = excess if at_zero > 0 else 0.0, 0.0
     while excess > 1 and iterations < limit:
         double, size = low == xp.float64, _norm(left)
         least = 0.0 if double else _FLOAT32_GAIN * size
         if problem.accuracy is None:
-            units = [1 / (problem.rtol * at_zero)]
             enough = _small_enough(max(least, most / excess * size))
         else:
-            squares = squares_of(solution, 1e-12 if double else 1e-6)
-            enough, units = _accurate_enough(problem, problem.accuracy, squares, most, least)
+            how = (problem.accuracy, squares_of(solution), most, least, unit)
+            enough, units = _accurate_enough(problem, *how)
         (part,), done = conjugate_gradients(
             fast.apply,
             xp.astype(left, low, copy=False),
@@ -477,7 +493,17 @@ def _iterate(
         trial = solution + xp.astype(part, xp.float64, copy=False)
         left_now = rhs - exact.apply(trial)
         residual_now = measure(left_now)
-        before, now = excess, residual_now * units[-1] if units else np.inf
+        before = excess
+        if problem.accuracy is None:
+            now = residual_now / at_zero / problem.rtol
+        else:
+            # What float32 has left of squares may be rounding.
+            of_all = exact.squares(rhs + left_now, trial)
+            unit = units[-1] if units else problem.reach.unit
+            if not double:
+                # What rounding leaves has directions that the steps from here on reach late.
+                unit = max(unit, _unit_along(trial, rhs - left_now))
+            now = problem.reach.off(residual_now * unit, of_all) / problem.accuracy
         if now < before:
             solution, left, residual, excess = trial, left_now, residual_now, now
         if not now < before / 2:
@@ -596,10 +622,12 @@ def _direct(problem: Problem, matrix: Any, rhs: Any, gamma: Callable[[Any], Any]
     if problem.ridge > 0 or matrix.shape[0] == min(n, features):
         # Where entries of Γ outnumber the contexts, the ridge alone keeps out what rounding adds
         # to Γ, and the residual does not see it.
-        margin = 1e5 if matrix.shape[0] > n else 100.0
+        margin = 10 / problem.rtol if matrix.shape[0] > n else 100.0
         z = _solve_definite(matrix, rhs, problem.ridge, margin)
         found = None if z is None else _checked(problem, gamma(z), 0)
-    if found is not None and found.residual <= problem.rtol:
+    # Of errors that are small beside labels, a residual that is small enough for Γ tells nothing.
+    wanted = problem.rtol if problem.accuracy is None else min(problem.rtol, _EXACT)
+    if found is not None and found.residual <= wanted:
         return found
     if n * features * min(n, features) <= _FORMED:
         return _checked(problem, _from_features(problem), 0)

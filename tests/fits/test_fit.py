@@ -85,6 +85,19 @@ def test_repeated_contexts_have_a_minimum_norm_solution():
         np.testing.assert_allclose(result.gamma, expected, atol=1e-9 * np.abs(expected).max())
 
 
+def test_a_primal_solution_below_the_threshold_is_as_exact_as_asked():
+    """There a ridge alone keeps out what rounding adds, and no residual sees that."""
+    rng = np.random.default_rng(58)
+    for d, n, ridge in ((1, 1, 1e-12), (3, 5, 1e-9), (5, 29, 1e-7), (5, 20, 1e-4)):
+        x, h = rng.standard_normal((n, d)), rng.standard_normal((n, d + 1))
+        y = rng.standard_normal(n)
+        expected = exact(x, h, y, ridge)
+        for rtol in (1e-5, 1e-9, 1e-12):
+            found = fit_gamma(x, h, y, ridge, solver="primal", rtol=rtol)
+            bound = max(rtol, 1e-13) * np.linalg.cond(features(x, h)) ** 2
+            assert np.linalg.norm(found.gamma - expected) < bound * np.linalg.norm(expected)
+
+
 def test_a_bootstrap_has_a_minimum_norm_solution():
     d, n = 24, 900
     some = np.random.default_rng(0).integers(0, 500, n)  # of 500 contexts, for 600 features
@@ -93,7 +106,7 @@ def test_a_bootstrap_has_a_minimum_norm_solution():
     expected = reference(x, h, y, 0.0)
     np.testing.assert_allclose(fit.gamma, expected, atol=1e-9 * np.abs(expected).max())
     # As good by its residual, and not the same.
-    other = fit_gamma(x, h, y, solver="primal-cg").gamma
+    other = fit_gamma(x, h, y, solver="primal-cg", rtol=1e-5).gamma
     assert np.linalg.norm(other) > 1.01 * np.linalg.norm(fit.gamma)
     assert fit_gamma(*data(n, d)).solver != "primal"
 
@@ -429,6 +442,18 @@ def units(draw, d):
 
 
 @pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "array-api-strict"])
+@pytest.mark.parametrize("how", [{"rtol": 1e-5}, {"accuracy": 1e-4}], ids=["rtol", "accuracy"])
+def test_iterations_that_break_down_say_so_once(how, xp):
+    rng = np.random.default_rng(0)
+    x, h, y = rng.standard_normal((4, 1)), rng.standard_normal((4, 2)), rng.standard_normal(4)
+    arrays = [xp.asarray(part) for part in (x, h * [1e10, 1e-8], y)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit_gamma(*arrays, solver="dual-cg", **how)
+    assert [warning.category for warning in caught] == [ConvergenceWarning]
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "array-api-strict"])
 @pytest.mark.parametrize("path", [False, True], ids=["fit", "path"])
 @settings(max_examples=25)
 @given(st.data(), st.integers(1, 3), st.integers(0, 99), st.sampled_from([0.0, 1e-12, 1e-3, 1e3]))
@@ -694,6 +719,100 @@ def test_errors_at_the_threshold_itself(quick, beyond, lam):
     for solver in ("auto", f"{side}-cg"):
         found = fit_gamma(*statistics, lam, solver=solver)
         np.testing.assert_allclose(errors(found.gamma, moments), exact, rtol=1e-4)
+
+
+def off(found, exact, *moments):
+    """Shares of the errors by which those of a fit are off."""
+    return abs(errors(found.gamma, moments) / errors(exact.gamma, moments) - 1)
+
+
+@pytest.mark.parametrize("solver", ["auto", "dual-cg"])
+@pytest.mark.parametrize("accuracy", [1e-2, 1e-8])
+@pytest.mark.parametrize("d", [1, 2, 14])
+def test_as_many_contexts_as_features(d, accuracy, solver):
+    statistics, moments = data(d * (d + 1), d), population_moments(d, 2 * d, 0.1)
+    found = fit_gamma(*statistics, solver=solver, accuracy=accuracy, dtype="float64")
+    assert off(found, fit_gamma(*statistics, solver="dual"), moments) < accuracy
+
+
+def test_default_where_contexts_are_as_many_as_features():
+    statistics, moments = data(420, 20), population_moments(20, 40, 0.1)
+    assert off(fit_gamma(*statistics), fit_gamma(*statistics, solver="dual"), moments) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_context_takes_one_step(dtype):
+    for d in (1, 4):
+        x, h, y = data(1, d, seed=1)
+        found = fit_gamma(x, h, y, solver="dual-cg", dtype=dtype)
+        np.testing.assert_allclose(found.predict(x, h), y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", ["dual", "primal"])
+@pytest.mark.parametrize("scale", [0.03, 1.0, 4.0, 11.0])
+def test_accuracy_knows_no_units(scale, side):
+    """Of numbers that are near enough to 1 to be left as they are."""
+    x, h, y = data(50 if side == "dual" else 300, 10)
+    exact, moments = fit_gamma(x, h, y, solver=side), population_moments(10, 20, 0.1)
+    for accuracy in (1e-2, 1e-4, 1e-6):
+        how = {"solver": f"{side}-cg", "accuracy": accuracy, "dtype": "float32"}
+        found = fit_gamma(scale * x, scale * h, y, **how)
+        found = found._replace(gamma=scale**2 * found.gamma)
+        assert off(found, exact, moments) < accuracy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("ell", "rho"), [(10**6, 1e-8), (10**9, 1e-10), (10**12, 0.0)])
+def test_errors_that_are_a_small_part_of_the_labels(ell, rho, dtype):
+    """Less than float32 knows of the squares of labels."""
+    draws, moments = streams(1), population_moments(10, ell, rho)
+    statistics = draw_statistics(draw_tasks(300, 10, draws.tasks), ell, rho, draws)
+    exact = fit_gamma(*statistics, solver="primal")
+    assert exact.error(moments) < 1e-4
+    for accuracy in (0.1, 1e-4):
+        found = fit_gamma(*statistics, solver="primal-cg", dtype=dtype, accuracy=accuracy)
+        assert off(found, exact, moments) < accuracy
+
+
+@pytest.mark.parametrize("n", [100, 240, 265, 272, 280])
+@pytest.mark.parametrize("accuracy", [1e-6, 1e-8, 1e-10])
+def test_passes_in_float32_are_as_accurate_as_asked(n, accuracy):
+    """Each begins with what rounding has left, and not with the labels."""
+    side, moments = "dual" if n <= 272 else "primal", population_moments(16, 32, 0.1)
+    for seed in range(3):
+        statistics = data(n, 16, seed)
+        exact = fit_gamma(*statistics, solver=side)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            found = fit_gamma(*statistics, solver=f"{side}-cg", dtype="float32", accuracy=accuracy)
+        assert (caught and n == 272) or off(found, exact, moments) < accuracy
+
+
+@pytest.mark.parametrize(("d", "n", "ell"), [(3, 48, 3 * 10**6), (5, 200, 5 * 10**5)])
+@pytest.mark.parametrize("solver", ["auto", "primal"])
+def test_direct_solvers_are_as_accurate_with_one_task_and_endless_contexts(solver, d, n, ell):
+    """Where squares of the features lose digits, and the errors are a millionth of the labels."""
+    for seed in range(4):
+        draws = streams(seed)
+        w = draw_tasks(1, d, draws.tasks)
+        statistics = draw_statistics(np.repeat(w, n, axis=0), ell, 1e-6, draws)
+        moments = population_moments(d, ell, 1e-6), task_moments(w, ell, 1e-6)
+        exact = fit_gamma(*statistics, solver="primal", accuracy=1e-10)
+        assert off(fit_gamma(*statistics, solver=solver), exact, *moments).max() < 1e-6
+
+
+@pytest.mark.parametrize("lam", [1e-8, 1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_ridge_where_features_are_dependent(lam, dtype):
+    """As with one task and no noise, where w·h is the last entry of h."""
+    draws = streams(3)
+    w = draw_tasks(1, 12, draws.tasks)
+    statistics = draw_statistics(np.repeat(w, 400, axis=0), 12, 0.0, draws)
+    exact = fit_gamma(*statistics, lam, solver="primal", accuracy=1e-10)
+    moments = population_moments(12, 12, 0.0), task_moments(w, 12, 0.0)
+    for accuracy in (1e-2, 1e-4):
+        found = fit_gamma(*statistics, lam, solver="primal-cg", dtype=dtype, accuracy=accuracy)
+        assert off(found, exact, *moments).max() < accuracy
 
 
 @pytest.mark.parametrize("tau", [0.95, 1.0, 1.05])

@@ -108,6 +108,60 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_other_tasks_are_another_fit(tmp_path, monkeypatch):
+    contexts, real, counted = contexts_at(2000), module._total, []
+
+    def total(*arguments):
+        counted.append(1)
+        if len(counted) == 4:
+            raise Interrupted
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_total", total)
+    with pytest.raises(Interrupted):
+        fit_redrawn(contexts, folder=tmp_path)
+    with pytest.raises(ValueError, match="folder must be"):
+        fit_redrawn(contexts._replace(tasks=contexts.tasks[::-1].copy()), folder=tmp_path)
+    assert fit_redrawn(contexts, folder=tmp_path).residual < 1e-5
+    assert len(counted) > 4 and not tmp_path.exists()
+
+
+def test_one_fit_works_in_a_folder(tmp_path, monkeypatch):
+    contexts, real, said = contexts_at(450), module._total, []
+
+    def total(*arguments):
+        if not said:
+            said.append("")
+            with pytest.raises(RuntimeError, match="another fit is working in") as caught:
+                fit_redrawn(contexts, folder=tmp_path)
+            said[0] = str(caught.value)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_total", total)
+    assert fit_redrawn(contexts, folder=tmp_path).residual < 1e-5
+    assert str(tmp_path) in said[0] and not tmp_path.exists()
+
+
+def test_a_file_of_somebody_else_costs_no_fit(tmp_path, monkeypatch):
+    contexts, real = contexts_at(450), module._total
+
+    def total(*arguments):
+        (tmp_path / "notes.txt").write_text("one more pass")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_total", total)
+    assert fit_redrawn(contexts, folder=tmp_path).residual < 1e-5
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(("d", "n"), [(1, 1), (1, 3), (3, 5), (3, 40)])
+def test_one_task_without_noise_in_the_longest_contexts(d, n):
+    contexts = redrawn(0, n=n, d=d, ell=2**53, rho=0.0, k=1)
+    found = fit_redrawn(contexts, 1e-3, dtype="float64", rtol=1e-8)
+    x, h, y = held(contexts)
+    assert abs(found.gamma - fit_gamma(x, h, y, 1e-3).gamma).max() < 1e-5 * abs(found.gamma).max()
+
+
 def test_labels_of_zero_are_fitted_by_zero(monkeypatch):
     contexts = contexts_at(450)
     real = type(contexts).block
