@@ -1,7 +1,7 @@
 """What of a transformer's lead over two simpler blocks is architecture, and what is recipe.
 
 The two blocks by the recipe of the transformer, and the transformer with two blocks, or by the
-recipe of theirs; then rates between those of the first search. Forty minutes on one core.
+recipe of theirs; then rates between those of the first search. An hour on one core.
 """
 
 from collections.abc import Callable
