@@ -46,7 +46,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def run():
-    return gpu.Run(np, True, time.monotonic() + 60)
+    return gpu.Run(np, True, time.monotonic() + 3600)
 
 
 def failed(found):
@@ -108,7 +108,7 @@ def adjoint(x, h, r):
     cupy.asnumpy(r)
     return meant(x, h, r)
 gpu.solving.adjoint = adjoint
-found = gpu.transfers(gpu.Run(cupy, True, time.monotonic() + 60))
+found = gpu.transfers(gpu.Run(cupy, True, time.monotonic() + 3600))
 print([one["name"] for one in found["checks"] if not one["passed"]])
 """)
     assert "'dual-cg, n = 78, plain: hidden bytes'" in said and "on purpose" not in said
